@@ -1,0 +1,88 @@
+//! Ground truth from disk, validated once; every later stage may trust it.
+//!
+//! Deliberately absent: anything about predictions, and any default: the caller says which images
+//! and which categories.
+
+pub mod image;
+
+use std::path::PathBuf;
+
+/// An axis-aligned box in continuous pixel coordinates, as COCO stores it: the upper left corner,
+/// width and height. No `+1` anywhere. Finite; width and height are never negative.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "[f64; 4]", into = "[f64; 4]")]
+pub struct Bbox {
+    /// Left edge, pixels.
+    pub x: f64,
+    /// Upper edge, pixels.
+    pub y: f64,
+    /// Width, pixels.
+    pub w: f64,
+    /// Height, pixels.
+    pub h: f64,
+}
+
+impl From<[f64; 4]> for Bbox {
+    fn from([x, y, w, h]: [f64; 4]) -> Self {
+        Self { x, y, w, h }
+    }
+}
+
+impl From<Bbox> for [f64; 4] {
+    fn from(b: Bbox) -> Self {
+        [b.x, b.y, b.w, b.h]
+    }
+}
+
+impl Bbox {
+    /// From the corners `[x1, y1, x2, y2]`.
+    pub fn from_xyxy([x1, y1, x2, y2]: [f64; 4]) -> Self {
+        Self { x: x1, y: y1, w: x2 - x1, h: y2 - y1 }
+    }
+
+    /// Width times height, square pixels.
+    pub fn area(&self) -> f64 {
+        self.w * self.h
+    }
+}
+
+/// One class of the ground truth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Category {
+    /// The id that annotations and detections carry; need not be contiguous.
+    pub id: i64,
+    /// Its name, for example `person`.
+    pub name: String,
+}
+
+/// One annotated object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroundTruth {
+    /// The annotation's id. 0 is legal, and has a quirk in pycocotools: see `matching`.
+    pub id: i64,
+    /// Its class.
+    pub category_id: i64,
+    /// Its box.
+    pub bbox: Bbox,
+    /// COCO's `area`: usually that of the segmentation, not of the box. Square pixels.
+    pub area: f64,
+    /// A region of many objects that were not told apart.
+    pub is_crowd: bool,
+}
+
+/// One image and all that is annotated on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageRecord {
+    /// COCO's image id.
+    pub id: i64,
+    /// As the annotation file gives it, relative to the image folder.
+    pub file_name: String,
+    /// Where it was found.
+    pub path: PathBuf,
+    /// Pixels, as the annotation file gives it.
+    pub width: u32,
+    /// Pixels, as the annotation file gives it.
+    pub height: u32,
+    /// In the order of the annotation file.
+    pub ground_truth: Vec<GroundTruth>,
+}

@@ -1,0 +1,32 @@
+//! One image's boxes, scores and labels, and whatever can produce them.
+//!
+//! Deliberately absent: thresholds and metrics; a detection here is what the detector said.
+
+use crate::dataset::{Bbox, image::RgbImage};
+
+/// One box that a detector reports. All numbers are finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Detection {
+    /// Where.
+    pub bbox: Bbox,
+    /// How sure the detector is, 0..1.
+    pub score: f64,
+    /// Which class, by the ground truth's category id.
+    pub category_id: i64,
+}
+
+/// A detector: image in, detections out, in the order in which it ranks them.
+///
+/// Results must not depend on which thread calls, how many call at once, or in which order.
+pub trait Detector: Send + Sync {
+    /// Runs the detector on one image.
+    ///
+    /// # Errors
+    /// What stopped it, as a sentence; the caller adds the image's path.
+    fn detect(&self, image: &RgbImage) -> Result<Vec<Detection>, DetectError>;
+}
+
+/// Why a detector could not run on an image.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DetectError(pub String);

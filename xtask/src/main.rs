@@ -1,0 +1,2 @@
+//! Provisioning and one-word tasks; links no libtorch.
+fn main() {}
