@@ -346,12 +346,11 @@ impl<'p> Matcher<'p> {
         self.overlaps.clear();
         overlap_row(&dt.bbox, &self.regions, &mut self.overlaps);
         self.near.clear();
-        let lowest_thr = self.plan.lowest_thr;
-        // Written as pycocotools compares, so that NaN (see `overlap`) passes as it does there.
-        self.near.extend((0..self.overlaps.len()).filter(|&g| {
-            let too_little = self.overlaps[g] < lowest_thr;
-            !too_little
-        }));
+        // NaN (see `overlap`) is smaller than nothing, and nothing is smaller than it: once it is the
+        // best so far, pycocotools takes whatever comes after, however far away.
+        let nan = self.overlaps.iter().any(|overlap| overlap.is_nan());
+        let enough = |&g: &usize| nan || self.overlaps[g] >= self.plan.lowest_thr;
+        self.near.extend((0..self.overlaps.len()).filter(enough));
         if self.near.is_empty() {
             return;
         }
