@@ -14,22 +14,14 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
 const CLASSES: [i64; 3] = [1, 2, 7];
-const ALL: PracticalParams = PracticalParams {
-    score_thr: 0.0,
-    iou_thr: 0.5,
-};
+const ALL: PracticalParams = PracticalParams { score_thr: 0.0, iou_thr: 0.5 };
 
 type Image = (ImageRecord, Vec<Detection>);
 
 /// Corners and sides are quarters, so that sums and products of them are exact.
 fn bbox() -> impl Strategy<Value = Bbox> {
     let quarters = |range: std::ops::Range<i32>| range.prop_map(|n| f64::from(n) / 4.0);
-    (
-        quarters(0..400),
-        quarters(0..400),
-        quarters(1..800),
-        quarters(1..800),
-    )
+    (quarters(0..400), quarters(0..400), quarters(1..800), quarters(1..800))
         .prop_map(|(x, y, w, h)| Bbox { x, y, w, h })
 }
 
@@ -38,36 +30,22 @@ fn class() -> impl Strategy<Value = i64> {
 }
 
 fn ground_truth() -> impl Strategy<Value = GroundTruth> {
-    (
-        0..4i64,
-        class(),
-        bbox(),
-        prop::bool::weighted(0.15),
-        0.3..1.0,
-    )
-        .prop_map(|(id, category_id, bbox, is_crowd, share)| GroundTruth {
+    (0..4i64, class(), bbox(), prop::bool::weighted(0.15), 0.3..1.0).prop_map(
+        |(id, category_id, bbox, is_crowd, share)| GroundTruth {
             id,
             category_id,
             bbox,
             area: bbox.area() * share,
             is_crowd,
-        })
+        },
+    )
 }
 
 /// Half of the detections are near a ground truth, the rest anywhere; scores tie often.
 fn image(id: i64) -> impl Strategy<Value = Image> {
-    let detection = (
-        class(),
-        bbox(),
-        1..8u8,
-        any::<prop::sample::Index>(),
-        0.0..0.6f64,
-    );
-    (
-        prop::collection::vec(ground_truth(), 0..6),
-        prop::collection::vec(detection, 0..14),
-    )
-        .prop_map(move |(gts, dts)| {
+    let detection = (class(), bbox(), 1..8u8, any::<prop::sample::Index>(), 0.0..0.6f64);
+    (prop::collection::vec(ground_truth(), 0..6), prop::collection::vec(detection, 0..14)).prop_map(
+        move |(gts, dts)| {
             let detect = |(category_id, bbox, score, index, shift): (
                 _,
                 Bbox,
@@ -79,26 +57,16 @@ fn image(id: i64) -> impl Strategy<Value = Image> {
                 let target = (shift < 0.4 && !gts.is_empty()).then(|| index.get(&gts));
                 match target {
                     Some(gt) => {
-                        let bbox = Bbox {
-                            x: gt.bbox.x + shift * gt.bbox.w,
-                            ..gt.bbox
-                        };
-                        Detection {
-                            bbox,
-                            score,
-                            category_id: gt.category_id,
-                        }
+                        let bbox = Bbox { x: gt.bbox.x + shift * gt.bbox.w, ..gt.bbox };
+                        Detection { bbox, score, category_id: gt.category_id }
                     }
-                    None => Detection {
-                        bbox,
-                        score,
-                        category_id,
-                    },
+                    None => Detection { bbox, score, category_id },
                 }
             };
             let dts = dts.into_iter().map(detect).collect();
             (oracle::record(id, gts), dts)
-        })
+        },
+    )
 }
 
 fn images() -> impl Strategy<Value = Vec<Image>> {
@@ -121,19 +89,11 @@ fn images_without_ties() -> impl Strategy<Value = Vec<Image>> {
 }
 
 fn categories() -> Vec<Category> {
-    CLASSES
-        .map(|id| Category {
-            id,
-            name: format!("class{id}"),
-        })
-        .to_vec()
+    CLASSES.map(|id| Category { id, name: format!("class{id}") }).to_vec()
 }
 
 fn views(images: &[Image]) -> Vec<(&ImageRecord, &[Detection])> {
-    images
-        .iter()
-        .map(|(image, dts)| (image, dts.as_slice()))
-        .collect()
+    images.iter().map(|(image, dts)| (image, dts.as_slice())).collect()
 }
 
 fn run(images: &[Image]) -> Evaluation {
@@ -147,9 +107,7 @@ fn plan() -> Plan {
 /// Every metric, by the bits of its value.
 fn bits(evaluation: &Evaluation) -> BTreeMap<String, Option<u64>> {
     let table = evaluation.table().into_iter();
-    table
-        .map(|(name, value)| (name, value.map(f64::to_bits)))
-        .collect()
+    table.map(|(name, value)| (name, value.map(f64::to_bits))).collect()
 }
 
 proptest! {
@@ -175,13 +133,15 @@ proptest! {
     #[test]
     fn practical_matching_uses_no_ground_truth_twice((image, dts) in image(1), iou_thr in 0.0..1.0) {
         let params = PracticalParams { score_thr: 0.0, iou_thr };
-        for class in practical::match_image(0, &image.ground_truth, &dts, &params).classes.values() {
-            let mut found: Vec<u32> = class.found.iter().flatten().copied().collect();
-            let count = found.len();
-            found.sort_unstable();
-            found.dedup();
-            prop_assert_eq!(found.len(), count);
-            prop_assert!(count as u64 <= class.ground_truths);
+        let matches = practical::match_image(0, &image.ground_truth, &dts, &params);
+        let mut found: Vec<u32> = matches.found.iter().flatten().copied().collect();
+        let count = found.len();
+        found.sort_unstable();
+        found.dedup();
+        prop_assert_eq!(found.len(), count);
+        for (category_id, found) in matches.category_ids.iter().zip(matches.found) {
+            let class = found.map_or(*category_id, |g| matches.gt_category_ids[g as usize]);
+            prop_assert_eq!(class, *category_id);
         }
     }
 
@@ -192,7 +152,7 @@ proptest! {
         let found = |iou_thr| {
             let params = PracticalParams { score_thr: 0.0, iou_thr };
             let matches = practical::match_image(0, &image.ground_truth, &dts, &params);
-            matches.classes.values().flat_map(|c| &c.found).flatten().count()
+            matches.found.iter().flatten().count()
         };
         prop_assert!(found(low + more) <= found(low));
     }
@@ -312,10 +272,7 @@ fn many_images() -> Vec<Image> {
 fn the_number_of_threads_changes_no_bit() {
     let images = many_images();
     let with_threads = |n| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(n)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
         pool.install(|| run(&images))
     };
     let one = with_threads(1);
@@ -334,23 +291,13 @@ fn an_image_that_is_there_twice_is_an_error() {
     let result = evaluate(&categories(), &views(&twice), &ALL, &CocoParams::default());
     assert_eq!(
         result.unwrap_err(),
-        EvaluateError::Merge(MergeError::Duplicate {
-            key: "id",
-            value: images[0].0.id
-        })
+        EvaluateError::Merge(MergeError::Duplicate { key: "id", value: images[0].0.id })
     );
     let shard = match_images(&views(images), 0, &ALL, &plan());
     let mut renamed = shard.clone();
-    renamed
-        .coco
-        .iter_mut()
-        .for_each(|image| image.image_id += 100);
+    renamed.coco.iter_mut().for_each(|image| image.image_id += 100);
     assert_eq!(
-        shard
-            .merge(renamed)
-            .evaluate(&categories(), &plan())
-            .unwrap_err()
-            .to_string(),
+        shard.merge(renamed).evaluate(&categories(), &plan()).unwrap_err().to_string(),
         "two images have the position 0; evaluate every image once"
     );
 }
@@ -372,25 +319,14 @@ fn matches_made_with_other_classes_or_ranges_are_refused() {
 #[test]
 fn the_table_names_every_metric_and_says_none_where_one_is_undefined() {
     let images = &many_images()[..1];
-    let table = evaluate(&categories(), &[], &ALL, &CocoParams::default())
-        .unwrap()
-        .table();
-    assert_eq!(
-        table.keys().collect::<Vec<_>>(),
-        run(images).table().keys().collect::<Vec<_>>()
-    );
+    let table = evaluate(&categories(), &[], &ALL, &CocoParams::default()).unwrap().table();
+    assert_eq!(table.keys().collect::<Vec<_>>(), run(images).table().keys().collect::<Vec<_>>());
     // 12 COCO numbers and 4 practical ones, for all and for each of three classes.
     assert_eq!(table.len(), (12 + 4) * 4);
     for name in ["AP", "AP50/class1", "AR100", "APs/class7", "ARl/class2"] {
         assert_eq!(table[name], None, "{name}");
     }
-    for name in [
-        "precision",
-        "recall/class2",
-        "f1",
-        "ap50_approx/class7",
-        "mAP50_approx",
-    ] {
+    for name in ["precision", "recall/class2", "f1", "ap50_approx/class7", "mAP50_approx"] {
         assert_eq!(table[name], Some(0.0), "{name}");
     }
 }

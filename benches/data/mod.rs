@@ -61,24 +61,14 @@ impl Random {
     fn bbox(&mut self) -> Bbox {
         let mut side = || self.between(2.0, 5.8).exp();
         let (w, h) = (side(), side());
-        Bbox {
-            x: self.between(0.0, 640.0),
-            y: self.between(0.0, 480.0),
-            w,
-            h,
-        }
+        Bbox { x: self.between(0.0, 640.0), y: self.between(0.0, 480.0), w, h }
     }
 
     fn near(&mut self, b: Bbox) -> Bbox {
         let amount = self.between(0.0, 0.3);
         let mut shift = |side: f64| self.between(-amount, amount) * side;
         let (dx, dy, dw, dh) = (shift(b.w), shift(b.h), shift(b.w), shift(b.h));
-        Bbox {
-            x: b.x + dx,
-            y: b.y + dy,
-            w: b.w + dw,
-            h: b.h + dh,
-        }
+        Bbox { x: b.x + dx, y: b.y + dy, w: b.w + dw, h: b.h + dh }
     }
 }
 
@@ -87,17 +77,11 @@ pub(crate) fn generate(size: Size, seed: u64) -> DataSet {
     let mut random = Random(seed);
     let categories = (0..size.classes as i64).map(|k| {
         let id = 1 + k * 9 / 8;
-        Category {
-            id,
-            name: format!("class{id}"),
-        }
+        Category { id, name: format!("class{id}") }
     });
     let mut next_id = 1;
     let images = (0..size.images).map(|i| image(&mut random, size, i as i64, &mut next_id));
-    DataSet {
-        categories: categories.collect(),
-        images: images.collect(),
-    }
+    DataSet { categories: categories.collect(), images: images.collect() }
 }
 
 fn image(
@@ -121,9 +105,7 @@ fn image(
         });
         *next_id += 1;
     }
-    let dts = (0..size.dts_per_image)
-        .map(|_| detection(random, size, &gts))
-        .collect();
+    let dts = (0..size.dts_per_image).map(|_| detection(random, size, &gts)).collect();
     let record = ImageRecord {
         id: i * 7 + 139,
         file_name: format!("{i:012}.jpg"),
@@ -140,16 +122,8 @@ fn detection(random: &mut Random, size: Size, gts: &[GroundTruth]) -> Detection 
     if !gts.is_empty() && random.unit() < 0.1 {
         let gt = &gts[random.below(gts.len())];
         let score = random.between(0.2, 1.0);
-        return Detection {
-            bbox: random.near(gt.bbox),
-            score,
-            category_id: gt.category_id,
-        };
+        return Detection { bbox: random.near(gt.bbox), score, category_id: gt.category_id };
     }
     let score = random.unit().powi(3);
-    Detection {
-        bbox: random.bbox(),
-        score,
-        category_id: random.class(size.classes),
-    }
+    Detection { bbox: random.bbox(), score, category_id: random.class(size.classes) }
 }

@@ -47,23 +47,10 @@ const ABSENT: f64 = -1.0;
 impl Curves {
     fn absent(plan: &Plan) -> Self {
         let (t, r) = (plan.iou_thrs.len(), plan.rec_thrs.len());
-        let (k, a, m) = (
-            plan.categories.len(),
-            plan.area_ranges.len(),
-            plan.max_dets.len(),
-        );
+        let (k, a, m) = (plan.categories.len(), plan.area_ranges.len(), plan.max_dets.len());
         let cells = k * a * m * t;
         let (precision, scores) = (vec![ABSENT; cells * r], vec![ABSENT; cells * r]);
-        Self {
-            t,
-            r,
-            k,
-            a,
-            m,
-            precision,
-            scores,
-            recall: vec![ABSENT; cells],
-        }
+        Self { t, r, k, a, m, precision, scores, recall: vec![ABSENT; cells] }
     }
 
     /// Numbers of IoU thresholds, recall thresholds, classes, area ranges and detection limits.
@@ -121,19 +108,10 @@ pub fn accumulate(plan: &Plan, mut images: Vec<ImageMatches>) -> Result<CocoMetr
             .par_chunks_mut(cells * r)
             .zip(curves.scores.par_chunks_mut(cells * r))
             .zip(curves.recall.par_chunks_mut(cells));
-        blocks
-            .zip(&spans)
-            .for_each(|(((precision, scores), recall), spans)| {
-                let ranked = Ranked::gather(plan, &images, spans);
-                ranked.fill(
-                    plan,
-                    Block {
-                        precision,
-                        scores,
-                        recall,
-                    },
-                );
-            });
+        blocks.zip(&spans).for_each(|(((precision, scores), recall), spans)| {
+            let ranked = Ranked::gather(plan, &images, spans);
+            ranked.fill(plan, Block { precision, scores, recall });
+        });
     }
     Ok(CocoMetrics::summarize(plan, curves))
 }
@@ -161,12 +139,7 @@ fn spans_by_class(plan: &Plan, images: &[ImageMatches]) -> Result<Vec<Vec<Span>>
             if dts.start > dts.end || !own_hits.iter().all(|&d| dts.contains(&(d as usize))) {
                 return Err(foreign());
             }
-            by_class[k].push(Span {
-                image,
-                class,
-                dts,
-                hits,
-            });
+            by_class[k].push(Span { image, class, dts, hits });
             (dts_start, hits_start) = (dts_end, hits_end);
         }
         if (dts_start, hits_start) != (matches.scores.len(), matches.hit_dts.len()) {
@@ -198,8 +171,8 @@ struct RankedDt {
     score: f64,
     /// Its rank in its image, from 0.
     rank: u32,
-    /// A bit per area range.
-    outside: u32,
+    /// Index into `masks`.
+    mask: u32,
     /// Index of its row in `hits`, or `NO_HIT`.
     hit: u32,
 }
@@ -209,6 +182,9 @@ const NO_HIT: u32 = u32::MAX;
 /// One class over all images: detections in descending score.
 struct Ranked {
     dts: Vec<RankedDt>,
+    /// The distinct sets of area ranges that detections are outside of, a bit per range. There are
+    /// few of them, which makes counting cheap.
+    masks: Vec<u32>,
     /// `[rows, areas]`: bits per threshold, found and ignored.
     hits: Vec<(u64, u64)>,
     /// `[areas]`.
@@ -221,7 +197,7 @@ impl Ranked {
         let total = spans.iter().map(|span| span.dts.len()).sum();
         let mut order: Vec<(u64, u32)> = Vec::with_capacity(total);
         let mut columns: Vec<RankedDt> = Vec::with_capacity(total);
-        let mut hits = Vec::new();
+        let (mut hits, mut masks) = (Vec::new(), Vec::new());
         let mut positives = vec![0; areas];
         for span in spans {
             let image = &images[span.image];
@@ -234,7 +210,7 @@ impl Ranked {
                 columns.push(RankedDt {
                     score: image.scores[d],
                     rank: rank as u32,
-                    outside: image.outside[d],
+                    mask: place(&mut masks, image.outside[d]),
                     hit: NO_HIT,
                 });
             }
@@ -248,71 +224,72 @@ impl Ranked {
         }
         // With the index in the key, unstable sorting is stable.
         order.sort_unstable();
-        let dts = order
-            .iter()
-            .map(|&(_, d)| RankedDt {
-                ..columns[d as usize]
-            })
-            .collect();
-        Self {
-            dts,
-            hits,
-            positives,
-        }
+        let dts = order.iter().map(|&(_, d)| RankedDt { ..columns[d as usize] }).collect();
+        Self { dts, masks, hits, positives }
     }
 
     fn fill(&self, plan: &Plan, block: Block<'_>) {
-        let (t, r) = (plan.iou_thrs.len(), plan.rec_thrs.len());
-        let areas = plan.area_ranges.len();
-        let mut curves: Vec<Curve> = (0..t).map(|_| Curve::default()).collect();
-        for a in 0..areas {
-            if self.positives[a] == 0 {
-                continue;
-            }
-            for (m, &max_det) in plan.max_dets.iter().enumerate() {
-                let first_score = self.walk(a, max_det, &mut curves);
-                for (i, curve) in curves.iter_mut().enumerate() {
-                    let cell = (a * plan.max_dets.len() + m) * t + i;
-                    let cells = cell * r..(cell + 1) * r;
-                    block.recall[cell] = curve.recall(self.positives[a]);
-                    curve.read_off(
-                        self.positives[a],
-                        first_score,
-                        &plan.rec_thrs,
-                        &mut block.precision[cells.clone()],
-                        &mut block.scores[cells],
-                    );
+        let (t, r, m) = (plan.iou_thrs.len(), plan.rec_thrs.len(), plan.max_dets.len());
+        let mut curves: Vec<Curve> = Vec::new();
+        curves.resize_with(plan.area_ranges.len() * t, Curve::default);
+        for (limit, &max_det) in plan.max_dets.iter().enumerate() {
+            let first_score = self.walk(max_det, t, &mut curves);
+            for (i, curve) in curves.iter_mut().enumerate() {
+                let (a, t_index) = (i / t, i % t);
+                let positives = self.positives[a];
+                if positives == 0 {
+                    continue;
                 }
+                let cell = (a * m + limit) * t + t_index;
+                let cells = cell * r..(cell + 1) * r;
+                let (precision, scores) =
+                    (&mut block.precision[cells.clone()], &mut block.scores[cells]);
+                block.recall[cell] = curve.recall(positives);
+                curve.read_off(positives, first_score, &plan.rec_thrs, precision, scores);
             }
         }
     }
 
-    /// Draws the curve of every threshold for one area range and limit, and returns the score of the
-    /// first detection.
-    fn walk(&self, a: usize, max_det: usize, curves: &mut [Curve]) -> Option<f64> {
+    /// Draws all curves (`[areas, t]`) for one limit, and returns the score of the first detection.
+    fn walk(&self, max_det: usize, t: usize, curves: &mut [Curve]) -> Option<f64> {
         curves.iter_mut().for_each(Curve::clear);
         let areas = self.positives.len();
         let mut first_score = None;
-        // False positives at every threshold alike: detections near no ground truth.
-        let mut far = 0u64;
+        // `[masks]`: detections near no ground truth, which are false positives at every threshold.
+        let mut far = vec![0u64; self.masks.len()];
         for dt in self.dts.iter().filter(|dt| (dt.rank as usize) < max_det) {
             first_score.get_or_insert(dt.score);
-            let inside = dt.outside >> a & 1 == 0;
             if dt.hit == NO_HIT {
-                far += u64::from(inside);
+                far[dt.mask as usize] += 1;
                 continue;
             }
-            let (found, ignored) = self.hits[dt.hit as usize * areas + a];
-            for (t, curve) in curves.iter_mut().enumerate() {
-                if found >> t & 1 == 1 {
-                    curve.true_positive(far, dt.score);
-                } else if inside && ignored >> t & 1 == 0 {
-                    curve.near_fps += 1;
+            let row = dt.hit as usize * areas;
+            let hits = self.hits[row..row + areas].iter().zip(curves.chunks_mut(t));
+            for (a, (&(found, ignored), curves)) in hits.enumerate() {
+                let inside = |mask: u32| mask >> a & 1 == 0;
+                let counts = self.masks.iter().zip(&far);
+                let far_fps = counts.filter(|(mask, _)| inside(**mask)).map(|(_, n)| n).sum();
+                let counted = inside(self.masks[dt.mask as usize]);
+                for (t, curve) in curves.iter_mut().enumerate() {
+                    if found >> t & 1 == 1 {
+                        curve.true_positive(far_fps, dt.score);
+                    } else if counted && ignored >> t & 1 == 0 {
+                        curve.near_fps += 1;
+                    }
                 }
             }
         }
         first_score
     }
+}
+
+/// Place of `mask` among `masks`, where it is added if it is new.
+fn place(masks: &mut Vec<u32>, mask: u32) -> u32 {
+    let known = masks.iter().position(|&m| m == mask);
+    known.unwrap_or_else(|| {
+        masks.push(mask);
+        masks.len() - 1
+    }) as u32
 }
 
 /// A precision-recall curve, by its true positives.
