@@ -1,0 +1,132 @@
+//! The baseline on disk: an insta-format snapshot whose body is JSON.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Fingerprint, GateError, MetricTable};
+
+/// The version of the snapshot's body; raised when a field changes its meaning.
+pub const SCHEMA: u32 = 1;
+
+/// The metrics of one run, what must be equal to compare with them, and where they come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// [`SCHEMA`] when it was written.
+    pub schema: u32,
+    /// What must be equal in a run that is compared with this one.
+    pub fingerprint: Fingerprint,
+    /// Recorded for people; never compared.
+    pub provenance: Provenance,
+    /// Every reported metric.
+    pub metrics: MetricTable,
+}
+
+/// Where a run's numbers come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The checkpoint's file name.
+    pub checkpoint: String,
+    /// BLAKE3 of the checkpoint's bytes, hexadecimal.
+    pub checkpoint_blake3: String,
+    /// detgate's version and the inference engine's.
+    pub engine: String,
+}
+
+impl Snapshot {
+    /// Reads a snapshot; `Ok(None)` when there is no such file.
+    ///
+    /// # Errors
+    /// [`GateError::Io`] and [`GateError::Malformed`], both naming `path`.
+    pub fn read(path: &Path) -> Result<Option<Self>, GateError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                return Err(GateError::Io {
+                    action: "read",
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        let malformed = |reason: String| GateError::Malformed {
+            path: path.to_owned(),
+            reason,
+        };
+        let snapshot: Self =
+            serde_json::from_str(body(&text)).map_err(|error| malformed(error.to_string()))?;
+        if snapshot.schema != SCHEMA {
+            return Err(malformed(format!(
+                "its schema is {}, this detgate reads {SCHEMA}",
+                snapshot.schema
+            )));
+        }
+        Ok(Some(snapshot))
+    }
+
+    /// Writes the snapshot whole or not at all.
+    ///
+    /// # Errors
+    /// [`GateError::Io`].
+    pub fn write(&self, path: &Path) -> Result<(), GateError> {
+        let io = |source| GateError::Io {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        };
+        let folder = path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(io)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".detgate-")
+            .permissions(readable_by_all())
+            .tempfile_in(folder)
+            .map_err(io)?;
+        file.write_all(self.to_string().as_bytes()).map_err(io)?;
+        file.as_file().sync_all().map_err(io)?;
+        file.persist(path).map_err(|error| io(error.error))?;
+        Ok(())
+    }
+
+    /// Where a candidate waits for review: `baseline.snap.new`, as insta names it.
+    pub fn pending_path(baseline: &Path) -> PathBuf {
+        let mut name = baseline.as_os_str().to_owned();
+        name.push(".new");
+        name.into()
+    }
+}
+
+/// Temporary files are private by default; a baseline is committed and read by everyone.
+fn readable_by_all() -> std::fs::Permissions {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::PermissionsExt::from_mode(0o644)
+    }
+    #[cfg(not(unix))]
+    {
+        std::fs::metadata(".")
+            .map(|m| m.permissions())
+            .expect("the working directory exists")
+    }
+}
+
+impl std::fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let json = serde_json::to_string_pretty(self).map_err(|_| std::fmt::Error)?;
+        write!(
+            f,
+            "---\nsource: detgate\nexpression: evaluation\n---\n{json}\n"
+        )
+    }
+}
+
+/// The snapshot without insta's YAML header, which review tools may rewrite.
+fn body(text: &str) -> &str {
+    text.strip_prefix("---\n")
+        .and_then(|rest| rest.split_once("\n---\n"))
+        .map_or(text, |(_header, body)| body)
+}
