@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{GateError, MetricTable, Policy, Rule, Snapshot};
+use super::{GateError, MetricTable, Policy, Snapshot};
+use crate::config::Rule;
 
 /// Room for the rounding of decimal margins: 0.50 - 0.49 exceeds 0.01 by 9e-18.
 const ROUNDING: f64 = 1e-9;

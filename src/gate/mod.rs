@@ -10,7 +10,7 @@ mod snapshot;
 
 pub use fingerprint::Fingerprint;
 pub use judge::{Comparison, Finding, Judgement, Passed, Verdict, judge};
-pub use policy::{Policy, Rule};
+pub use policy::Policy;
 pub use snapshot::{Provenance, SCHEMA, Snapshot};
 
 use std::path::PathBuf;

@@ -2,26 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use super::{GateError, MetricTable};
-
-/// What one metric has to satisfy. Values are 0..1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// The largest absolute drop below the baseline that still passes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_drop: Option<f64>,
-    /// The least value that passes, whatever the baseline.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min: Option<f64>,
-}
+use crate::config::Rule;
 
 /// Rules by metric name. A name that ends in `/*` stands for that metric of every class; a rule for
 /// the very name goes before one with a star.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Policy(pub BTreeMap<String, Rule>);
 
 impl Policy {

@@ -1,6 +1,5 @@
 //! The baseline on disk: an insta-format snapshot whose body is JSON.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -71,25 +70,13 @@ impl Snapshot {
     /// # Errors
     /// [`GateError::Io`].
     pub fn write(&self, path: &Path) -> Result<(), GateError> {
-        let io = |source| GateError::Io {
-            action: "write",
-            path: path.to_owned(),
-            source,
-        };
-        let folder = path
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(io)?;
-        let mut file = tempfile::Builder::new()
-            .prefix(".detgate-")
-            .permissions(readable_by_all())
-            .tempfile_in(folder)
-            .map_err(io)?;
-        file.write_all(self.to_string().as_bytes()).map_err(io)?;
-        file.as_file().sync_all().map_err(io)?;
-        file.persist(path).map_err(|error| io(error.error))?;
-        Ok(())
+        crate::files::write_atomically(path, self.to_string().as_bytes()).map_err(|source| {
+            GateError::Io {
+                action: "write",
+                path: path.to_owned(),
+                source,
+            }
+        })
     }
 
     /// Where a candidate waits for review: `baseline.snap.new`, as insta names it.
@@ -97,20 +84,6 @@ impl Snapshot {
         let mut name = baseline.as_os_str().to_owned();
         name.push(".new");
         name.into()
-    }
-}
-
-/// Temporary files are private by default; a baseline is committed and read by everyone.
-fn readable_by_all() -> std::fs::Permissions {
-    #[cfg(unix)]
-    {
-        std::os::unix::fs::PermissionsExt::from_mode(0o644)
-    }
-    #[cfg(not(unix))]
-    {
-        std::fs::metadata(".")
-            .map(|m| m.permissions())
-            .expect("the working directory exists")
     }
 }
 
