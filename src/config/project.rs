@@ -114,7 +114,7 @@ pub(super) fn read_label_map(
 pub(super) fn relocate(recorded: &str, root: &Path) -> Option<PathBuf> {
     let parts: Vec<&str> = recorded
         .split(['/', '\\'])
-        .filter(|part| !part.is_empty() && *part != "." && *part != "..")
+        .filter(|part| !part.is_empty() && *part != "." && *part != ".." && !part.ends_with(':'))
         .collect();
     (0..parts.len())
         .map(|start| {

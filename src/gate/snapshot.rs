@@ -79,6 +79,11 @@ impl Snapshot {
         })
     }
 
+    /// Whether the two agree in everything but where they come from.
+    pub fn same_results(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint && self.metrics == other.metrics
+    }
+
     /// Where a candidate waits for review: `baseline.snap.new`, as insta names it.
     pub fn pending_path(baseline: &Path) -> PathBuf {
         let mut name = baseline.as_os_str().to_owned();
