@@ -80,7 +80,11 @@ fn the_longest_tail_of_another_machine_s_path_is_used_and_said() {
     let config = project.resolve();
     assert_eq!(config.images, project.path("street/data/val2017"));
     assert_eq!(config.notices.len(), 1);
-    assert!(config.notices[0].contains(r"C:\Users\dev\street\data\val2017"), "{:?}", config.notices);
+    assert!(
+        config.notices[0].contains(r"C:\Users\dev\street\data\val2017"),
+        "{:?}",
+        config.notices
+    );
 }
 
 #[test]

@@ -57,10 +57,7 @@ impl Archive {
             let range = range.ok_or_else(|| format!("is cut short within the record {name}"))?;
             records.insert(name, range);
         }
-        let archive = Self {
-            map,
-            records: without_root(records)?,
-        };
+        let archive = Self { map, records: without_root(records)? };
         archive.require_checkpoint()?;
         Ok(archive)
     }
@@ -71,10 +68,10 @@ impl Archive {
             return Err("is a TorchScript archive; pass it with --torchscript".to_owned());
         }
         match self.record("byteorder") {
-            Some(bytes) if bytes.get() != b"little" => Err(
-                "was saved on a big-endian machine; save it again on a little-endian one"
-                    .to_owned(),
-            ),
+            Some(bytes) if bytes.get() != b"little" => {
+                Err("was saved on a big-endian machine; save it again on a little-endian one"
+                    .to_owned())
+            }
             _ => Ok(()),
         }
     }
@@ -112,8 +109,7 @@ fn without_root(
     let root = records
         .keys()
         .find_map(|name| {
-            name.strip_suffix("data.pkl")
-                .filter(|root| root.matches('/').count() <= 1)
+            name.strip_suffix("data.pkl").filter(|root| root.matches('/').count() <= 1)
         })
         .map(str::to_owned)
         .ok_or_else(|| "holds no data.pkl; it was not written by torch.save".to_owned())?;

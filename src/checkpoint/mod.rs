@@ -71,10 +71,7 @@ pub struct ClassMap {
 /// [`CheckpointError::None`] when there is none, [`CheckpointError::Read`] when the folder cannot be
 /// listed.
 pub fn newest(folder: &Path) -> Result<PathBuf, CheckpointError> {
-    let read = |source| CheckpointError::Read {
-        path: folder.to_owned(),
-        source,
-    };
+    let read = |source| CheckpointError::Read { path: folder.to_owned(), source };
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -85,18 +82,13 @@ pub fn newest(folder: &Path) -> Result<PathBuf, CheckpointError> {
     let mut newest = None;
     for entry in entries {
         let path = entry.map_err(read)?.path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with("best_") && name.ends_with(".pt") && path.is_file() {
             let modified = path.metadata().and_then(|m| m.modified()).map_err(read)?;
             newest = newest.max(Some((modified, path)));
         }
     }
-    newest
-        .map(|(_, path)| path)
-        .ok_or_else(|| CheckpointError::None(folder.to_owned()))
+    newest.map(|(_, path)| path).ok_or_else(|| CheckpointError::None(folder.to_owned()))
 }
 
 /// Reads a checkpoint: a dict with `model_state_dict`, `target_classes`, `coco_to_internal` and
@@ -106,20 +98,12 @@ pub fn newest(folder: &Path) -> Result<PathBuf, CheckpointError> {
 /// # Errors
 /// [`CheckpointError`], naming `path` and what is wrong with it.
 pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
-    let archive = Archive::open(path).map_err(|source| CheckpointError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let archive = Archive::open(path)
+        .map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
     let parsed = archive.and_then(|archive| parse(&archive));
-    let (state_dict, classes) = parsed.map_err(|what| CheckpointError::Invalid {
-        path: path.to_owned(),
-        what,
-    })?;
-    Ok(Checkpoint {
-        path: path.to_owned(),
-        state_dict,
-        classes,
-    })
+    let (state_dict, classes) =
+        parsed.map_err(|what| CheckpointError::Invalid { path: path.to_owned(), what })?;
+    Ok(Checkpoint { path: path.to_owned(), state_dict, classes })
 }
 
 impl rebuild::Storages for Archive {
@@ -142,10 +126,7 @@ fn parse(archive: &Archive) -> Result<(StateDict, Option<ClassMap>), String> {
     }
     let is_tensor = |&(_, value): &(Id, Id)| matches!(pickle.value(value), Value::Tensor(_));
     if entries.is_empty() || !entries.iter().all(is_tensor) {
-        let keys: Vec<&str> = entries
-            .iter()
-            .filter_map(|(key, _)| pickle.str(*key))
-            .collect();
+        let keys: Vec<&str> = entries.iter().filter_map(|(key, _)| pickle.str(*key)).collect();
         return Err(format!(
             "is neither a state dict nor a dict with \"model_state_dict\"; its keys are {keys:?}"
         ));
@@ -156,9 +137,7 @@ fn parse(archive: &Archive) -> Result<(StateDict, Option<ClassMap>), String> {
 fn state_dict(pickle: &Pickle, entries: &[(Id, Id)]) -> Result<StateDict, String> {
     let mut tensors = StateDict::new();
     for &(key, value) in entries {
-        let name = pickle
-            .str(key)
-            .ok_or("has a parameter whose name is no text")?;
+        let name = pickle.str(key).ok_or("has a parameter whose name is no text")?;
         let Value::Tensor(tensor) = pickle.value(value) else {
             return Err(format!("has a parameter {name} that is no tensor"));
         };
@@ -212,10 +191,7 @@ fn int_keyed<T>(
     let Value::Dict(entries) = pickle.value(dict) else {
         return None;
     };
-    entries
-        .iter()
-        .map(|&(k, v)| Some((int(pickle, k)?, value(v)?)))
-        .collect()
+    entries.iter().map(|&(k, v)| Some((int(pickle, k)?, value(v)?))).collect()
 }
 
 fn int(pickle: &Pickle, id: Id) -> Option<i64> {

@@ -19,9 +19,7 @@ pub(super) type Id = usize;
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     None,
-    Bool(bool),
     Int(i64),
-    Float(f64),
     Str(String),
     Bytes(Vec<u8>),
     /// Lists, tuples and sets: what contains what is all that matters.
@@ -33,7 +31,7 @@ pub(super) enum Value {
     Tensor(Tensor),
     /// A numpy element type under construction.
     NumpyType(rebuild::NumpyType),
-    /// Data without any use here: devices, torch's element types, integers beyond 64 bits.
+    /// Data without any use here: booleans, fractions, integers beyond 64 bits, devices.
     Opaque,
 }
 
@@ -70,10 +68,7 @@ impl Pickle {
             storages,
         };
         let root = machine.run()?;
-        Ok(Self {
-            values: machine.values,
-            root,
-        })
+        Ok(Self { values: machine.values, root })
     }
 
     pub(super) fn value(&self, id: Id) -> &Value {
@@ -92,11 +87,7 @@ impl Pickle {
         let Value::Dict(entries) = self.value(dict) else {
             return None;
         };
-        entries
-            .iter()
-            .rev()
-            .find(|(k, _)| self.str(*k) == Some(key))
-            .map(|(_, value)| *value)
+        entries.iter().rev().find(|(k, _)| self.str(*k) == Some(key)).map(|(_, value)| *value)
     }
 }
 
@@ -121,8 +112,7 @@ impl<'a> Machine<'a> {
             if opcode == b'.' {
                 return self.pop();
             }
-            self.step(opcode)
-                .map_err(|problem| format!("{problem} (byte {at} of data.pkl)"))?;
+            self.step(opcode).map_err(|problem| format!("{problem} (byte {at} of data.pkl)"))?;
         }
     }
 
@@ -131,8 +121,7 @@ impl<'a> Machine<'a> {
             0x80 => self.protocol(),
             0x95 => self.take(8).map(drop), // FRAME: its length adds nothing
             b'N' => self.push(Value::None),
-            0x88 => self.push(Value::Bool(true)),
-            0x89 => self.push(Value::Bool(false)),
+            0x88 | 0x89 => self.push(Value::Opaque), // True, False
             b'I' | b'L' | b'F' | b'J' | b'K' | b'M' | 0x8a | 0x8b | b'G' => self.number(opcode),
             b'V' | b'X' | 0x8c | 0x8d | b'T' | b'U' | b'B' | b'C' | 0x8e | 0x96 => {
                 self.text(opcode)
@@ -181,9 +170,7 @@ impl<'a> Machine<'a> {
             b'R' | 0x81 => self.call(),
             b'b' => self.build(),
             b'Q' => self.persistent(),
-            _ => Err(format!(
-                "the pickle opcode {opcode:#04x} is not one that torch.save needs"
-            )),
+            _ => Err(format!("the pickle opcode {opcode:#04x} is not one that torch.save needs")),
         }
     }
 
@@ -199,7 +186,7 @@ impl<'a> Machine<'a> {
             b'J' => Value::Int(i64::from(i32::from_le_bytes(self.array()?))),
             b'K' => Value::Int(i64::from(self.byte()?)),
             b'M' => Value::Int(i64::from(u16::from_le_bytes(self.array()?))),
-            b'G' => Value::Float(f64::from_be_bytes(self.array()?)),
+            b'G' => self.take(8).map(|_| Value::Opaque)?,
             0x8a => {
                 let length = usize::from(self.byte()?);
                 long(self.take(length)?)
@@ -236,11 +223,7 @@ impl<'a> Machine<'a> {
     }
 
     fn tuple(&mut self, length: usize) -> Result<(), String> {
-        let start = self
-            .stack
-            .len()
-            .checked_sub(length)
-            .filter(|&start| start >= self.floor());
+        let start = self.stack.len().checked_sub(length).filter(|&start| start >= self.floor());
         let items = self.stack.split_off(start.ok_or_else(underflow)?);
         self.push(Value::Sequence(items))
     }
@@ -268,16 +251,10 @@ impl<'a> Machine<'a> {
             0x94 => self.memo.len() as u64,
             b'h' | b'q' => u64::from(self.byte()?),
             b'j' | b'r' => u64::from(u32::from_le_bytes(self.array()?)),
-            _ => self
-                .line()?
-                .parse()
-                .map_err(|_| "a memo key is no number".to_owned())?,
+            _ => self.line()?.parse().map_err(|_| "a memo key is no number".to_owned())?,
         };
         if matches!(opcode, b'g' | b'h' | b'j') {
-            let id = *self
-                .memo
-                .get(&key)
-                .ok_or_else(|| format!("memo {key} was never set"))?;
+            let id = *self.memo.get(&key).ok_or_else(|| format!("memo {key} was never set"))?;
             self.stack.push(id);
         } else {
             let top = self.top()?;
@@ -309,10 +286,8 @@ impl<'a> Machine<'a> {
         };
         let arguments: Vec<&Value> = arguments.iter().map(|&id| &self.values[id]).collect();
         let copied: usize = arguments.iter().map(|argument| argument.len()).sum();
-        self.copies_left = self
-            .copies_left
-            .checked_sub(copied)
-            .ok_or("the pickle grows beyond all measure")?;
+        self.copies_left =
+            self.copies_left.checked_sub(copied).ok_or("the pickle grows beyond all measure")?;
         let result = rebuild::call(global, &arguments, &self.values)?;
         self.push(result)
     }
@@ -383,10 +358,7 @@ impl<'a> Machine<'a> {
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], String> {
-        let end = self
-            .at
-            .checked_add(length)
-            .filter(|&end| end <= self.input.len());
+        let end = self.at.checked_add(length).filter(|&end| end <= self.input.len());
         let bytes = &self.input[self.at..end.ok_or("data.pkl ends too early")?];
         self.at += length;
         Ok(bytes)
@@ -411,10 +383,7 @@ impl<'a> Machine<'a> {
 
     fn line(&mut self) -> Result<&'a str, String> {
         let rest = &self.input[self.at..];
-        let end = rest
-            .iter()
-            .position(|&b| b == b'\n')
-            .ok_or("data.pkl ends too early")?;
+        let end = rest.iter().position(|&b| b == b'\n').ok_or("data.pkl ends too early")?;
         self.at += end + 1;
         std::str::from_utf8(&rest[..end]).map_err(|_| "a line is not UTF-8".to_owned())
     }
@@ -442,22 +411,14 @@ fn long(bytes: &[u8]) -> Value {
     Value::Int(i64::from_le_bytes(wide))
 }
 
-/// The text forms of protocol 0.
+/// The text forms of protocol 0. What is no 64-bit integer (`01` for True among them) has no use here.
 fn parse_number(line: &str) -> Result<Value, String> {
-    match line {
-        "00" => return Ok(Value::Bool(false)),
-        "01" => return Ok(Value::Bool(true)),
-        _ => {}
-    }
     let digits = line.strip_suffix('L').unwrap_or(line);
-    let int = digits.parse().map(Value::Int).ok();
-    int.or_else(|| line.parse().map(Value::Float).ok())
-        .or_else(|| {
-            digits
-                .trim_start_matches('-')
-                .bytes()
-                .all(|b| b.is_ascii_digit())
-                .then_some(Value::Opaque)
-        })
-        .ok_or_else(|| format!("{line:?} is no number"))
+    let boolean = matches!(line, "00" | "01");
+    let int = (!boolean).then(|| digits.parse().ok()).flatten();
+    match int {
+        Some(int) => Ok(Value::Int(int)),
+        None if boolean || digits.parse::<f64>().is_ok() => Ok(Value::Opaque),
+        None => Err(format!("{line:?} is no number")),
+    }
 }

@@ -100,16 +100,11 @@ pub(super) fn storage(parts: &[&Value], storages: &dyn Storages) -> Result<Stora
         return Err("a persistent id is not that of a storage".to_owned());
     };
     let dtype = dtype.ok_or("a storage has no element type")?;
-    let bytes = storages
-        .storage(key)
-        .ok_or_else(|| format!("the storage data/{key} is missing"))?;
-    let needed = usize::try_from(*count)
-        .ok()
-        .and_then(|count| count.checked_mul(dtype.size()));
+    let bytes =
+        storages.storage(key).ok_or_else(|| format!("the storage data/{key} is missing"))?;
+    let needed = usize::try_from(*count).ok().and_then(|count| count.checked_mul(dtype.size()));
     if kind != "storage" || needed.is_none_or(|needed| needed > bytes.get().len()) {
-        return Err(format!(
-            "the storage data/{key} is shorter than its {count} elements"
-        ));
+        return Err(format!("the storage data/{key} is shorter than its {count} elements"));
     }
     Ok(Storage { bytes, dtype })
 }
@@ -148,9 +143,7 @@ pub(super) fn call(global: Global, arguments: &[&Value], arena: &[Value]) -> Res
         (Global::NumpyScalar, [Value::NumpyType(numpy), Value::Bytes(bytes)]) => {
             numpy.scalar(bytes)
         }
-        _ => Err(format!(
-            "{global:?} is called with arguments that it does not take"
-        )),
+        _ => Err(format!("{global:?} is called with arguments that it does not take")),
     }
 }
 
@@ -160,11 +153,7 @@ fn ordered_dict(items: &[Id], arena: &[Value]) -> Result<Value, String> {
         Value::Sequence(pair) if pair.len() == 2 => Ok((pair[0], pair[1])),
         _ => Err("an OrderedDict is made of something else than pairs".to_owned()),
     };
-    items
-        .iter()
-        .map(entry)
-        .collect::<Result<_, _>>()
-        .map(Value::Dict)
+    items.iter().map(entry).collect::<Result<_, _>>().map(Value::Dict)
 }
 
 fn lengths(items: &[Id], arena: &[Value]) -> Result<Vec<usize>, String> {
@@ -179,9 +168,7 @@ fn lengths(items: &[Id], arena: &[Value]) -> Result<Vec<usize>, String> {
 /// Protocol 2 has no bytes: `_codecs.encode(text, "latin1")` stands for them.
 fn latin1(text: &str) -> Result<Value, String> {
     let bytes: Result<Vec<u8>, _> = text.chars().map(u8::try_from).collect();
-    bytes
-        .map(Value::Bytes)
-        .map_err(|_| "bytes are written as text beyond latin-1".to_owned())
+    bytes.map(Value::Bytes).map_err(|_| "bytes are written as text beyond latin-1".to_owned())
 }
 
 /// A numpy element type: `f8`, `i4`, `b1`, ...
@@ -195,14 +182,9 @@ pub(super) struct NumpyType {
 impl NumpyType {
     fn new(code: &str) -> Result<Self, String> {
         match code.as_bytes() {
-            &[
-                kind @ (b'f' | b'i' | b'u' | b'b'),
-                size @ (b'1' | b'2' | b'4' | b'8'),
-            ] => Ok(Self {
-                kind,
-                size: usize::from(size - b'0'),
-                big_endian: false,
-            }),
+            &[kind @ (b'f' | b'i' | b'u' | b'b'), size @ (b'1' | b'2' | b'4' | b'8')] => {
+                Ok(Self { kind, size: usize::from(size - b'0'), big_endian: false })
+            }
             _ => Err(format!("the numpy type {code:?} is not that of a number")),
         }
     }
@@ -228,10 +210,7 @@ impl NumpyType {
         let raw = u64::from_le_bytes(wide);
         let unused = 64 - 8 * self.size as u32;
         Ok(match (self.kind, self.size) {
-            (b'f', 8) => Value::Float(f64::from_bits(raw)),
-            (b'f', 4) => Value::Float(f64::from(f32::from_bits(raw as u32))),
-            (b'f', 2) => Value::Float(half::f16::from_bits(raw as u16).to_f64()),
-            (b'b', 1) => Value::Bool(raw != 0),
+            (b'f', 2 | 4 | 8) | (b'b', 1) => Value::Opaque,
             (b'i', _) => Value::Int((raw << unused).cast_signed() >> unused),
             (b'u', _) => i64::try_from(raw).map_or(Value::Opaque, Value::Int),
             _ => return Err("a numpy scalar's type does not exist".to_owned()),

@@ -74,15 +74,8 @@ impl Tensor {
     /// # Panics
     /// When the number of `values` is not the product of `shape`.
     pub fn from_f32(shape: &[usize], values: Vec<f32>) -> Self {
-        assert_eq!(
-            values.len(),
-            shape.iter().product::<usize>(),
-            "values do not fill {shape:?}"
-        );
-        let bytes = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "values do not fill {shape:?}");
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self {
             dtype: Dtype::F32,
             shape: shape.to_vec(),
@@ -104,9 +97,7 @@ impl Tensor {
         if shape.len() != strides.len() {
             return Err(format!("{} has not one stride per dimension", problem()));
         }
-        let count = shape
-            .iter()
-            .try_fold(1_usize, |count, &n| count.checked_mul(n));
+        let count = shape.iter().try_fold(1_usize, |count, &n| count.checked_mul(n));
         if count.is_none_or(|count| count > MOST_ELEMENTS) {
             return Err(format!("{} is larger than any model's", problem()));
         }
@@ -120,13 +111,7 @@ impl Tensor {
                 problem()
             ));
         }
-        Ok(Self {
-            dtype,
-            shape,
-            strides,
-            offset,
-            bytes,
-        })
+        Ok(Self { dtype, shape, strides, offset, bytes })
     }
 
     /// Length of each dimension; empty for a scalar.
@@ -182,10 +167,7 @@ impl Tensor {
             return bytes.chunks_exact(size).map(element).collect();
         }
         let bytes = self.bytes.get();
-        self.positions()
-            .into_iter()
-            .map(|at| element(&bytes[at * size..(at + 1) * size]))
-            .collect()
+        self.positions().into_iter().map(|at| element(&bytes[at * size..(at + 1) * size])).collect()
     }
 
     /// Where each element is in the storage, in C order.
@@ -193,10 +175,7 @@ impl Tensor {
         std::iter::zip(&self.shape, &self.strides).fold(
             vec![self.offset],
             |outer, (&n, &stride)| {
-                outer
-                    .iter()
-                    .flat_map(|start| (0..n).map(move |i| start + i * stride))
-                    .collect()
+                outer.iter().flat_map(|start| (0..n).map(move |i| start + i * stride)).collect()
             },
         )
     }

@@ -144,7 +144,8 @@ impl Header {
         self.palette = bytes.chunks_exact(entry).map(|c| [c[2], c[1], c[0]]).collect();
         let ramp = (0..=255).map(|v| [v; 3]);
         let is_ramp = self.palette.iter().copied().eq(ramp.clone().take(colors));
-        let missing = if is_ramp { ramp.skip(colors).collect() } else { vec![[0; 3]; 256 - colors] };
+        let missing =
+            if is_ramp { ramp.skip(colors).collect() } else { vec![[0; 3]; 256 - colors] };
         self.palette.extend(missing);
         Ok(colors * entry)
     }
@@ -178,7 +179,9 @@ impl Header {
         let bytes_per_pixel = self.bits as usize / 8;
         let rows = image.pixels_mut().chunks_exact_mut(self.size.width as usize);
         for (y, out) in rows.enumerate() {
-            for (pixel, bytes) in out.iter_mut().zip(self.row(input, y)?.chunks_exact(bytes_per_pixel)) {
+            for (pixel, bytes) in
+                out.iter_mut().zip(self.row(input, y)?.chunks_exact(bytes_per_pixel))
+            {
                 let value = bytes.iter().rev().fold(0, |sum, &b| sum << 8 | u32::from(b));
                 *pixel = channels.map(|channel| channel.of(value));
             }
@@ -205,10 +208,8 @@ impl Header {
 
     fn run_lengths(&self, input: Input<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
         let codes = input.0.get(self.offset..).unwrap_or_default();
-        let indices = Runs { codes, at: 0, offset: self.offset }.expand(
-            self.size,
-            self.compression == RLE4,
-        )?;
+        let indices = Runs { codes, at: 0, offset: self.offset }
+            .expand(self.size, self.compression == RLE4)?;
         let width = self.size.width as usize;
         let height = self.size.height as usize;
         let rows = image.pixels_mut().chunks_exact_mut(width);
@@ -267,7 +268,9 @@ impl Runs<'_> {
         let mut out = Vec::new();
         let mut x = 0;
         while out.len() < total {
-            let (Some(count), Some(value)) = (self.byte(), self.byte()) else { break };
+            let (Some(count), Some(value)) = (self.byte(), self.byte()) else {
+                break;
+            };
             match (count, value) {
                 (0, 0) => {
                     out.resize(out.len().next_multiple_of(width), 0);
@@ -275,7 +278,9 @@ impl Runs<'_> {
                 }
                 (0, 1) => break,
                 (0, 2) => {
-                    let (Some(right), Some(up)) = (self.byte(), self.byte()) else { break };
+                    let (Some(right), Some(up)) = (self.byte(), self.byte()) else {
+                        break;
+                    };
                     let skipped = usize::from(right) + usize::from(up) * width;
                     out.resize(total.min(out.len() + skipped), 0);
                     x = out.len() % width;
@@ -305,7 +310,9 @@ impl Runs<'_> {
     /// Copies `count` pixels as they stand, and the alignment after them; false at the end.
     fn absolute(&mut self, count: usize, rle4: bool, out: &mut Vec<u8>) -> bool {
         let bytes = if rle4 { count.div_ceil(2) } else { count };
-        let Some(literal) = self.codes.get(self.at..self.at + bytes) else { return false };
+        let Some(literal) = self.codes.get(self.at..self.at + bytes) else {
+            return false;
+        };
         self.at += bytes;
         if rle4 {
             out.extend(literal.iter().flat_map(|b| [b >> 4, b & 15]).take(count));

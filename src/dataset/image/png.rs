@@ -99,12 +99,7 @@ fn each<const N: usize>(out: &mut [[u8; 3]], row: &[u8], convert: impl Fn(&[u8; 
 }
 
 /// Pixels of 1, 2, 4 or 8 bits, the first in the high bits.
-fn each_packed(
-    out: &mut [[u8; 3]],
-    row: &[u8],
-    depth: BitDepth,
-    convert: impl Fn(u8) -> [u8; 3],
-) {
+fn each_packed(out: &mut [[u8; 3]], row: &[u8], depth: BitDepth, convert: impl Fn(u8) -> [u8; 3]) {
     let bits = depth as usize;
     let per_byte = 8 / bits;
     let mask = u8::MAX >> (8 - bits);
