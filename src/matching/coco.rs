@@ -434,4 +434,22 @@ mod tests {
             "33 area ranges were given; use at most 32"
         );
     }
+    #[test]
+    fn only_as_many_detections_are_kept_as_the_largest_limit_asks_for() {
+        let category = Category { id: 1, name: "person".into() };
+        let params = CocoParams { max_dets: vec![3, 1, 2], ..CocoParams::default() };
+        let plan = Plan::new(&[category], &params).unwrap();
+        let dts: Vec<Detection> = [0.1, 0.5, 0.3, 0.9, 0.7]
+            .map(|score| Detection { bbox: [0., 0., 9., 9.].into(), score, category_id: 1 })
+            .to_vec();
+        assert_eq!(match_image(1, &[], &dts, &plan).scores, [0.9, 0.7, 0.5]);
+    }
+
+    #[test]
+    fn classes_are_evaluated_by_ascending_id_and_once() {
+        let category = |id, name: &str| Category { id, name: name.into() };
+        let given = [category(3, "car"), category(1, "person"), category(3, "again")];
+        let plan = Plan::new(&given, &CocoParams::default()).unwrap();
+        assert_eq!(plan.categories(), [category(1, "person"), category(3, "car")]);
+    }
 }
