@@ -6,7 +6,7 @@
 //! between markers, bytes after the end) is tolerated: the rest of the picture is still there,
 //! training saw the same pixels, and Pillow does not even mention it. (Where damage makes
 //! coefficients that no encoder writes, libjpeg's C code overflows differently from the SIMD code
-//! in Pillow: the pixels of the damaged blocks may differ from Pillow's, those of the rest do not.)
+//! in Pillow, and those few pixels differ; with `JSIMD_FORCENONE=1` Pillow gives these very pixels.)
 //!
 //! Deliberately absent: arithmetic coding and lossless JPEG (this libjpeg is built without them),
 //! 12-bit samples, and thumbnails.
