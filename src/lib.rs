@@ -3,6 +3,8 @@
 //! Data flows through the modules in the order in which they are listed; a module may use those
 //! above it, never those below it. See `ARCHITECTURE.md` for the map.
 
+mod files;
+
 pub mod config;
 pub mod dataset;
 pub mod detections;

@@ -1,1 +1,373 @@
-//! config
+//! Flags, `detgate.toml`, `project_config.json` and `labelmap.json` to one validated [`Config`].
+//!
+//! Nothing below this module knows a default or reads an environment variable. Deliberately absent:
+//! any look into the data or the model.
+
+mod environment;
+mod flags;
+mod project;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use environment::Environment;
+pub use flags::{BlessFlags, Cli, Command, EvalFlags, LabelKind, ProjectFlags};
+pub use project::LabelMap;
+pub use settings::Rule;
+
+/// Why there is no valid configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No `project_config.json` here or above.
+    #[error(
+        "no data/processed/project_config.json in {} or the 8 folders above it; run inside the project or pass --project",
+        .0.display()
+    )]
+    NoProject(PathBuf),
+    /// `--project` names something else.
+    #[error("{} holds no data/processed/project_config.json; pass the project's root folder", .0.display())]
+    NotAProject(PathBuf),
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// `detgate.toml` is not as it should be.
+    #[error("{}: {}", path.display(), what.trim_end())]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        what: String,
+    },
+    /// A JSON file is not as it should be.
+    #[error("{}: {what}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        what: String,
+    },
+    /// A value is out of its range.
+    #[error("{name} is {value}; it must be {range}")]
+    Range {
+        /// The key or flag.
+        name: String,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// The folder of images is nowhere.
+    #[error(
+        "\"val_dir\" is {recorded}, which does not exist here, and no tail of it exists under {}; correct it in project_config.json or pass --images",
+        root.display()
+    )]
+    NoImages {
+        /// What `project_config.json` says.
+        recorded: String,
+        /// The project.
+        root: PathBuf,
+    },
+}
+
+/// Where the model comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// This checkpoint.
+    Checkpoint(PathBuf),
+    /// The newest `best_*.pt` in this folder.
+    Newest(PathBuf),
+    /// An exported TorchScript detector.
+    TorchScript(PathBuf, LabelKind),
+}
+
+/// The model's input and normalisation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Preprocessing {
+    /// Length of the short side, pixels.
+    pub min_size: u32,
+    /// Greatest length of the long side, pixels.
+    pub max_size: u32,
+    /// Epsilon of batch normalisation.
+    pub norm_eps: f64,
+}
+
+/// How the model is registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// `sqlite:///FILE` or `http(s)://HOST`.
+    pub tracking_uri: String,
+    /// The MLflow experiment.
+    pub experiment: String,
+    /// The registered model's name.
+    pub model_name: String,
+}
+
+/// Everything that `eval` needs to know, validated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The project's folder, absolute.
+    pub root: PathBuf,
+    /// The project's classes.
+    pub label_map: LabelMap,
+    /// The names of the classes, in order.
+    pub target_classes: Vec<String>,
+    /// COCO ground truth.
+    pub ground_truth: PathBuf,
+    /// The folder of the images.
+    pub images: PathBuf,
+    /// Every category of the ground truth is evaluated.
+    pub all_categories: bool,
+    /// How many images, in file order; `None` for all.
+    pub max_images: Option<usize>,
+    /// Where the model comes from.
+    pub model: ModelSource,
+    /// The model's input.
+    pub preprocessing: Preprocessing,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// Go on past images that cannot be decoded.
+    pub skip_bad_images: bool,
+    /// The practical protocol's least score.
+    pub score_thr: f64,
+    /// The practical protocol's IoU threshold.
+    pub iou_thr: f64,
+    /// The baseline snapshot.
+    pub baseline: PathBuf,
+    /// The gate's rules by metric pattern.
+    pub rules: BTreeMap<String, Rule>,
+    /// Where the JSON report goes.
+    pub report: PathBuf,
+    /// How to register; `None` when the model shall not be registered.
+    pub registry: Option<RegistryConfig>,
+    /// What a person should know of how this came about, such as a relocated folder.
+    pub notices: Vec<String>,
+}
+
+impl Config {
+    /// Resolves flags over `detgate.toml` over defaults. Relative paths are relative to `cwd` in
+    /// flags, and to the project root in `detgate.toml`.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] that names the file or key and what to do.
+    pub fn resolve(flags: &EvalFlags, cwd: &Path) -> Result<Self, ConfigError> {
+        let root = root(&flags.project, cwd)?;
+        let settings = settings::read(&root)?;
+        let project = project::read_project(&root)?;
+        let label_map = project::read_label_map(&root, &project.target_classes)?;
+        let mut notices = Vec::new();
+        let path = |flag: &Option<PathBuf>, setting: &Option<PathBuf>| {
+            let from_flag = flag.as_ref().map(|path| cwd.join(path));
+            from_flag.or_else(|| setting.as_ref().map(|path| root.join(path)))
+        };
+        let images = match path(&flags.images, &settings.data.images) {
+            Some(folder) => folder,
+            None => images(&project.val_dir, &root, &mut notices)?,
+        };
+        let default_truth = || {
+            root.join(format!(
+                "data/processed/coco_{}_val.json",
+                project.target_classes.join("_")
+            ))
+        };
+        let max_images = flags.max_images.unwrap_or(settings.data.max_images);
+        let workers = match flags.workers.unwrap_or(settings.inference.workers) {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let config = Self {
+            ground_truth: path(&flags.ground_truth, &settings.data.ground_truth)
+                .unwrap_or_else(default_truth),
+            images,
+            all_categories: flags.all_categories || settings.data.all_categories,
+            max_images: (max_images > 0).then_some(max_images),
+            model: model(flags, &settings, cwd, &root),
+            preprocessing: Preprocessing {
+                min_size: flags.min_size.unwrap_or(settings.model.min_size),
+                max_size: flags.max_size.unwrap_or(settings.model.max_size),
+                norm_eps: flags.norm_eps.unwrap_or(settings.model.norm_eps),
+            },
+            workers,
+            skip_bad_images: flags.skip_bad_images || settings.inference.skip_bad_images,
+            score_thr: flags.score_thr.unwrap_or(settings.practical.score_thr),
+            iou_thr: flags.iou_thr.unwrap_or(settings.practical.iou_thr),
+            baseline: baseline(&flags.project, &settings, cwd, &root),
+            rules: settings.gate.metrics.clone(),
+            report: path(&flags.report, &Some(settings.report.path.clone()))
+                .unwrap_or_else(|| root.join(&settings.report.path)),
+            registry: registry(flags, &settings, &project),
+            target_classes: project.target_classes,
+            label_map,
+            root,
+            notices,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        unit("score_thr", self.score_thr)?;
+        unit("iou_thr", self.iou_thr)?;
+        for (pattern, rule) in &self.rules {
+            for (key, value) in [("max_drop", rule.max_drop), ("min", rule.min)] {
+                unit(
+                    &format!("[gate.metrics] {pattern:?} {key}"),
+                    value.unwrap_or(0.0),
+                )?;
+            }
+        }
+        let Preprocessing {
+            min_size,
+            max_size,
+            norm_eps,
+        } = self.preprocessing;
+        if min_size == 0 || min_size > max_size || max_size > 16_384 {
+            return Err(ConfigError::Range {
+                name: "[model] min_size".to_owned(),
+                value: format!("{min_size} and max_size {max_size}"),
+                range: "at least 1, at most max_size, and max_size at most 16384 pixels",
+            });
+        }
+        if !(0.0..1.0).contains(&norm_eps) {
+            return Err(ConfigError::Range {
+                name: "[model] norm_eps".to_owned(),
+                value: norm_eps.to_string(),
+                range: "at least 0 and less than 1",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What `bless` needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlessConfig {
+    /// The baseline snapshot.
+    pub baseline: PathBuf,
+    /// The gate's rules by metric pattern.
+    pub rules: BTreeMap<String, Rule>,
+}
+
+impl BlessConfig {
+    /// As [`Config::resolve`].
+    ///
+    /// # Errors
+    /// As [`Config::resolve`].
+    pub fn resolve(flags: &BlessFlags, cwd: &Path) -> Result<Self, ConfigError> {
+        let root = root(&flags.project, cwd)?;
+        let settings = settings::read(&root)?;
+        let baseline = baseline(&flags.project, &settings, cwd, &root);
+        Ok(Self {
+            baseline,
+            rules: settings.gate.metrics,
+        })
+    }
+}
+
+fn root(flags: &ProjectFlags, cwd: &Path) -> Result<PathBuf, ConfigError> {
+    let Some(given) = &flags.project else {
+        return project::find_root(cwd);
+    };
+    let folder = cwd.join(given);
+    match folder.canonicalize() {
+        Ok(folder) if project::is_root(&folder) => Ok(folder),
+        _ => Err(ConfigError::NotAProject(folder)),
+    }
+}
+
+fn baseline(
+    flags: &ProjectFlags,
+    settings: &settings::Settings,
+    cwd: &Path,
+    root: &Path,
+) -> PathBuf {
+    match &flags.baseline {
+        Some(path) => cwd.join(path),
+        None => root.join(&settings.gate.baseline),
+    }
+}
+
+fn images(recorded: &str, root: &Path, notices: &mut Vec<String>) -> Result<PathBuf, ConfigError> {
+    // A relative val_dir is the project's own; join leaves an absolute one as it is.
+    let as_recorded = root.join(recorded);
+    if as_recorded.is_dir() {
+        return Ok(as_recorded);
+    }
+    let found = project::relocate(recorded, root).ok_or_else(|| ConfigError::NoImages {
+        recorded: recorded.to_owned(),
+        root: root.to_owned(),
+    })?;
+    notices.push(format!(
+        "val_dir {recorded} does not exist here; its tail is used: {}",
+        found.display()
+    ));
+    Ok(found)
+}
+
+fn model(flags: &EvalFlags, settings: &settings::Settings, cwd: &Path, root: &Path) -> ModelSource {
+    let labels = flags
+        .torchscript_labels
+        .unwrap_or(settings.model.torchscript_labels);
+    let from_flags = || match (&flags.torchscript, &flags.checkpoint) {
+        (Some(file), _) => Some(ModelSource::TorchScript(cwd.join(file), labels)),
+        (None, Some(file)) => Some(ModelSource::Checkpoint(cwd.join(file))),
+        (None, None) => None,
+    };
+    let from_settings = || match (&settings.model.torchscript, &settings.model.checkpoint) {
+        (Some(file), _) => ModelSource::TorchScript(root.join(file), labels),
+        (None, Some(file)) => ModelSource::Checkpoint(root.join(file)),
+        (None, None) => ModelSource::Newest(root.join(&settings.model.checkpoint_dir)),
+    };
+    from_flags().unwrap_or_else(from_settings)
+}
+
+fn registry(
+    flags: &EvalFlags,
+    settings: &settings::Settings,
+    project: &project::ProjectFile,
+) -> Option<RegistryConfig> {
+    if flags.no_register || !settings.registry.register {
+        return None;
+    }
+    let name = project
+        .project_name
+        .clone()
+        .unwrap_or_else(|| project.target_classes.join("_"));
+    let chosen = |flag: &Option<String>, setting: &Option<String>, suffix: &str| {
+        flag.clone()
+            .or_else(|| setting.clone())
+            .unwrap_or_else(|| format!("{name}{suffix}"))
+    };
+    Some(RegistryConfig {
+        tracking_uri: flags
+            .tracking_uri
+            .clone()
+            .unwrap_or_else(|| settings.registry.tracking_uri.clone()),
+        experiment: chosen(
+            &flags.experiment,
+            &settings.registry.experiment,
+            "_evaluation",
+        ),
+        model_name: chosen(
+            &flags.model_name,
+            &settings.registry.model_name,
+            "_detector",
+        ),
+    })
+}
+
+fn unit(name: &str, value: f64) -> Result<(), ConfigError> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Range {
+        name: name.to_owned(),
+        value: value.to_string(),
+        range: "between 0 and 1",
+    })
+}

@@ -4,6 +4,9 @@
 //! and which categories.
 
 pub mod image;
+mod load;
+
+pub use load::{Classes, DatasetError, load};
 
 use std::path::PathBuf;
 
@@ -90,4 +93,30 @@ pub struct ImageRecord {
     pub height: u32,
     /// In the order of the annotation file.
     pub ground_truth: Vec<GroundTruth>,
+}
+
+/// Ground truth, validated: ids are unique, every annotation is of a category and on an image that
+/// exist, boxes are finite and not negative, and every image was on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// The classes that are evaluated, in the label map's order.
+    pub categories: Vec<Category>,
+    /// In the order of the annotation file.
+    pub images: Vec<ImageRecord>,
+    /// BLAKE3 of the annotation file, hexadecimal.
+    pub digest: String,
+}
+
+impl Dataset {
+    /// All annotations, image by image.
+    pub fn ground_truth(&self) -> impl Iterator<Item = &GroundTruth> {
+        self.images.iter().flat_map(|image| &image.ground_truth)
+    }
+
+    /// How many boxes have no area: legal in COCO, and never matched by anything but luck.
+    pub fn zero_area_boxes(&self) -> usize {
+        self.ground_truth()
+            .filter(|gt| gt.bbox.area() == 0.0)
+            .count()
+    }
 }

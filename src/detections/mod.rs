@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: thresholds and metrics; a detection here is what the detector said.
 
+pub mod coco_results;
+
 use crate::dataset::{Bbox, image::RgbImage};
 
 /// One box that a detector reports. All numbers are finite.

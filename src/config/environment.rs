@@ -1,0 +1,41 @@
+//! The environment variables that detgate knows, read once.
+
+use std::path::PathBuf;
+
+/// What the process was told by its environment.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `CI`: set and neither empty, `0` nor `false`. Then no baseline is ever written.
+    pub ci: bool,
+    /// `DETGATE_MLFLOW_PYTHON`: a Python that has MLflow.
+    pub mlflow_python: Option<PathBuf>,
+    /// `DETGATE_MLFLOW_PROVISION`: a program that, given `mlflow-python`, prints the path of a Python
+    /// that has MLflow, making it first if need be.
+    pub mlflow_provision: Option<PathBuf>,
+    /// `MLFLOW_TRACKING_USERNAME`.
+    pub mlflow_username: Option<String>,
+    /// `MLFLOW_TRACKING_PASSWORD`.
+    pub mlflow_password: Option<String>,
+    /// `MLFLOW_TRACKING_TOKEN`.
+    pub mlflow_token: Option<String>,
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    pub fn from_process() -> Self {
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// Reads variables through `lookup`; empty ones count as unset.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let get = |name| lookup(name).filter(|value| !value.is_empty());
+        Self {
+            ci: get("CI").is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false")),
+            mlflow_python: get("DETGATE_MLFLOW_PYTHON").map(PathBuf::from),
+            mlflow_provision: get("DETGATE_MLFLOW_PROVISION").map(PathBuf::from),
+            mlflow_username: get("MLFLOW_TRACKING_USERNAME"),
+            mlflow_password: get("MLFLOW_TRACKING_PASSWORD"),
+            mlflow_token: get("MLFLOW_TRACKING_TOKEN"),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The command line as it was typed; nothing here acts or knows a default.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Tells whether a change broke your object detector.
+#[derive(Debug, Parser)]
+#[command(name = "detgate", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 passed, 1 regressed, 2 could not evaluate, 3 inconclusive,
+            4 no baseline or not comparable with it, 70 a bug in detgate";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Evaluate the checkpoint, compare with the baseline, register it if the gate passed
+    Eval(Box<EvalFlags>),
+    /// Accept the last evaluation as the new baseline
+    Bless(BlessFlags),
+}
+
+/// Where the project is; shared by all commands.
+#[derive(Debug, Default, Args)]
+pub struct ProjectFlags {
+    /// The folder that holds data/processed/project_config.json [default: searched upwards]
+    #[arg(long, value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    /// The baseline snapshot
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+}
+
+/// `detgate eval`. Every flag overrides its key in `detgate.toml`.
+#[derive(Debug, Default, Args)]
+pub struct EvalFlags {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectFlags,
+    /// The checkpoint [default: the newest best_*.pt in models/local_checkpoints]
+    #[arg(long, value_name = "FILE", conflicts_with = "torchscript")]
+    pub checkpoint: Option<PathBuf>,
+    /// Evaluate an exported TorchScript detector instead of a checkpoint
+    #[arg(long, value_name = "FILE")]
+    pub torchscript: Option<PathBuf>,
+    /// What the labels of the TorchScript detector are
+    #[arg(long, value_name = "KIND")]
+    pub torchscript_labels: Option<LabelKind>,
+    /// COCO ground truth [default: data/processed/coco_<classes>_val.json]
+    #[arg(long, value_name = "FILE")]
+    pub ground_truth: Option<PathBuf>,
+    /// The folder of the validation images [default: val_dir of project_config.json]
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+    /// Evaluate every category of the ground truth, not only those of the label map
+    #[arg(long)]
+    pub all_categories: bool,
+    /// Evaluate the first N images in file order; 0 for all
+    #[arg(long, value_name = "N")]
+    pub max_images: Option<usize>,
+    /// Least score that the practical protocol counts, 0..1
+    #[arg(long, value_name = "SCORE")]
+    pub score_thr: Option<f64>,
+    /// IoU from which the practical protocol matches, 0..1
+    #[arg(long, value_name = "IOU")]
+    pub iou_thr: Option<f64>,
+    /// The model's input: length of the short side, pixels
+    #[arg(long, value_name = "PIXELS")]
+    pub min_size: Option<u32>,
+    /// The model's input: greatest length of the long side, pixels
+    #[arg(long, value_name = "PIXELS")]
+    pub max_size: Option<u32>,
+    /// The epsilon of the model's batch normalisation
+    #[arg(long, value_name = "EPS")]
+    pub norm_eps: Option<f64>,
+    /// Images evaluated at once, each on one thread; 0 for one per core
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// Count and list images that cannot be decoded instead of stopping
+    #[arg(long)]
+    pub skip_bad_images: bool,
+    /// Where the JSON report goes
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Do not register the model, even when the gate passes
+    #[arg(long)]
+    pub no_register: bool,
+    /// sqlite:///FILE or http(s)://HOST
+    #[arg(long, value_name = "URI")]
+    pub tracking_uri: Option<String>,
+    /// The MLflow experiment
+    #[arg(long, value_name = "NAME")]
+    pub experiment: Option<String>,
+    /// The name of the registered model
+    #[arg(long, value_name = "NAME")]
+    pub model_name: Option<String>,
+    /// Print only the verdict
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// `detgate bless`.
+#[derive(Debug, Default, Args)]
+pub struct BlessFlags {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub project: ProjectFlags,
+    /// Accept it even if it regressed
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What a TorchScript detector's labels mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LabelKind {
+    /// Category ids of the ground truth.
+    Category,
+    /// The label map's internal ids, 1..n.
+    Internal,
+}

@@ -1,0 +1,27 @@
+//! The one way in which detgate writes files.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Writes `bytes` to `path` whole or not at all: a reader sees the old file or the new one. Missing
+/// folders are made.
+///
+/// # Errors
+/// What the system said; the caller names the path.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".detgate-");
+    // Temporary files are private by default; ours are committed, served and read by everyone.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! Ground truth from disk: what is accepted, and the sentence for each thing that is not.
+
+use std::path::{Path, PathBuf};
+
+use detgate::dataset::{Category, Classes, Dataset, DatasetError, load};
+use serde_json::{Value, json};
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    truth: Value,
+}
+
+impl Fixture {
+    /// Two images, three boxes, two classes; valid.
+    fn new() -> Self {
+        let truth = json!({
+            "images": [
+                {"id": 7, "file_name": "a.jpg", "width": 64, "height": 48},
+                {"id": 3, "file_name": "b.jpg", "width": 64, "height": 48}
+            ],
+            "annotations": [
+                {"id": 0, "image_id": 3, "category_id": 1, "bbox": [1, 2, 3.5, 4], "area": 9, "iscrowd": 0},
+                {"id": 9, "image_id": 7, "category_id": 3, "bbox": [0, 0, 0, 4], "area": 0, "iscrowd": 0},
+                {"id": 5, "image_id": 3, "category_id": 3, "bbox": [5, 5, 9, 9], "area": 80, "iscrowd": 1}
+            ],
+            "categories": [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}]
+        });
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.jpg", "b.jpg"] {
+            std::fs::write(folder.path().join(name), b"pixels").unwrap();
+        }
+        Self { folder, truth }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("truth.json")
+    }
+
+    fn load(&self, max_images: Option<usize>) -> Result<Dataset, DatasetError> {
+        std::fs::write(self.path(), self.truth.to_string()).unwrap();
+        self.load_file(&Classes::Only(classes()), max_images)
+    }
+
+    fn load_file(
+        &self,
+        classes: &Classes,
+        max_images: Option<usize>,
+    ) -> Result<Dataset, DatasetError> {
+        load(&self.path(), self.folder.path(), classes, max_images)
+    }
+
+    /// The error after `change`, with the temporary folder's name taken out.
+    fn error_after(change: impl FnOnce(&mut Value)) -> String {
+        let mut fixture = Self::new();
+        change(&mut fixture.truth);
+        fixture.describe(fixture.load(None).unwrap_err())
+    }
+
+    fn describe(&self, error: DatasetError) -> String {
+        error
+            .to_string()
+            .replace(&self.folder.path().display().to_string(), "DIR")
+    }
+}
+
+fn classes() -> Vec<Category> {
+    [(1, "person"), (3, "car")]
+        .map(|(id, name)| Category {
+            id,
+            name: name.to_owned(),
+        })
+        .to_vec()
+}
+
+#[test]
+fn images_keep_file_order_and_get_their_annotations() {
+    let dataset = Fixture::new().load(None).unwrap();
+    assert_eq!(
+        dataset
+            .images
+            .iter()
+            .map(|image| image.id)
+            .collect::<Vec<_>>(),
+        [7, 3]
+    );
+    let ids: Vec<i64> = dataset.images[1]
+        .ground_truth
+        .iter()
+        .map(|gt| gt.id)
+        .collect();
+    assert_eq!(ids, [0, 5]);
+    assert!(dataset.images[1].ground_truth[1].is_crowd);
+    assert_eq!(dataset.categories, classes());
+    assert_eq!(dataset.zero_area_boxes(), 1);
+}
+
+#[test]
+fn max_images_keeps_the_first_in_file_order() {
+    let dataset = Fixture::new().load(Some(1)).unwrap();
+    assert_eq!(dataset.images.len(), 1);
+    assert_eq!(dataset.images[0].id, 7);
+    assert_eq!(dataset.ground_truth().count(), 1);
+}
+
+#[test]
+fn all_categories_come_from_the_file_on_request() {
+    let fixture = Fixture::new();
+    fixture.load(None).unwrap();
+    let dataset = fixture.load_file(&Classes::FromFile, None).unwrap();
+    assert_eq!(
+        dataset.categories.iter().map(|c| c.id).collect::<Vec<_>>(),
+        [3, 1]
+    );
+}
+
+#[test]
+fn an_absent_area_is_the_box_s_and_an_absent_iscrowd_is_none() {
+    let mut fixture = Fixture::new();
+    let annotation = fixture.truth["annotations"][2].as_object_mut().unwrap();
+    annotation.remove("area");
+    annotation.remove("iscrowd");
+    let dataset = fixture.load(None).unwrap();
+    let gt = &dataset.images[1].ground_truth[1];
+    assert_eq!((gt.area, gt.is_crowd), (81.0, false));
+}
+
+#[test]
+fn every_contradiction_is_one_clear_sentence() {
+    insta::assert_snapshot!(Fixture::error_after(|t| t["annotations"][1]["image_id"] = json!(8)),
+        @"DIR/truth.json: annotation 9 is on image 8, which is not among its images");
+    insta::assert_snapshot!(Fixture::error_after(|t| t["annotations"][1]["category_id"] = json!(2)),
+        @"DIR/truth.json: annotation 9 has category 2, which is not in the label map; reduce the file to the target classes or pass --all-categories");
+    insta::assert_snapshot!(Fixture::error_after(|t| t["annotations"][2]["bbox"] = json!([5, 5, -1, 9])),
+        @"DIR/truth.json: annotation 5 has the box [5.0, 5.0, -1.0, 9.0] and area 80; [x, y, width, height] and area must be finite, width, height and area not negative");
+    insta::assert_snapshot!(Fixture::error_after(|t| t["annotations"][2]["id"] = json!(9)),
+        @"DIR/truth.json: annotation id 9 occurs twice; ids must be unique");
+    insta::assert_snapshot!(Fixture::error_after(|t| t["images"][1]["id"] = json!(7)),
+        @"DIR/truth.json: image id 7 occurs twice; ids must be unique");
+    insta::assert_snapshot!(Fixture::error_after(|t| t["categories"][1]["name"] = json!("dog")),
+        @r#"DIR/truth.json: category 1 is "dog" here and "person" in the label map; make them agree"#);
+    insta::assert_snapshot!(Fixture::error_after(|t| t["categories"] = json!([])),
+        @"DIR/truth.json: the label map's category 1 (person) is not among its categories");
+    insta::assert_snapshot!(Fixture::error_after(|t| { t["images"] = json!([]); t["annotations"] = json!([]); }),
+        @"DIR/truth.json: there is no image to evaluate");
+    insta::assert_snapshot!(Fixture::error_after(|t| t["images"][1]["file_name"] = json!("c.jpg")),
+        @r#"1 of 2 images are not in DIR, the first is c.jpg; correct "val_dir" or pass --images"#);
+}
+
+#[test]
+fn what_is_not_json_or_not_coco_says_where() {
+    let fixture = Fixture::new();
+    let write = |text: &str| std::fs::write(fixture.path(), text).unwrap();
+    let error = |text: &str| {
+        write(text);
+        fixture.describe(fixture.load_file(&Classes::FromFile, None).unwrap_err())
+    };
+    insta::assert_snapshot!(error("{\"images\": [\n  {"),
+        @"DIR/truth.json is not COCO ground truth: EOF while parsing an object at line 2 column 3");
+    insta::assert_snapshot!(error("{\"images\": [], \"annotations\": []}"),
+        @"DIR/truth.json is not COCO ground truth: missing field `categories` at line 1 column 33");
+    let overflow = r#"{"images": [], "categories": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1e999, 1]}]}"#;
+    assert!(
+        error(overflow).contains("number out of range"),
+        "{}",
+        error(overflow)
+    );
+    let nan = r#"{"images": [], "categories": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, NaN, 1]}]}"#;
+    assert!(error(nan).contains("line 1 column"), "{}", error(nan));
+    let missing = load(
+        Path::new("/no/such.json"),
+        fixture.folder.path(),
+        &Classes::FromFile,
+        None,
+    );
+    assert!(
+        missing
+            .unwrap_err()
+            .to_string()
+            .starts_with("cannot read the ground truth /no/such.json")
+    );
+}
