@@ -266,13 +266,20 @@ fn within(mut command: Command, limit: Duration) -> Result<String, String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let trouble = String::from_utf8_lossy(&output.stderr)
-        .trim()
+    Err(trouble(&String::from_utf8_lossy(&output.stderr)))
+}
+
+/// pip ends with "no matching distribution" even when it could not reach the index; the reason stands further up.
+fn trouble(stderr: &str) -> String {
+    let broken = stderr
         .lines()
-        .last()
+        .find_map(|line| line.split_once("connection broken by "))
+        .map(|(_, reason)| reason);
+    broken
+        .or(stderr.trim().lines().last())
         .unwrap_or("no reason given")
-        .to_owned();
-    Err(trouble)
+        .trim()
+        .to_owned()
 }
 
 fn libtorch_() -> Finding {
@@ -438,6 +445,17 @@ mod tests {
         assert!(lists(text, "2.13.0"));
         assert!(!lists(text, "2.13"));
         assert!(!lists("torch (2.13.0+cpu)\n", "2.13.0"));
+    }
+
+    #[test]
+    fn an_unreachable_index_is_not_reported_as_an_empty_one() {
+        let stderr = "WARNING: Retrying (Retry(total=4)) after connection broken by 'Connection refused': /simple/torch/\n\
+                      ERROR: No matching distribution found for torch\n";
+        assert_eq!(trouble(stderr), "'Connection refused': /simple/torch/");
+        assert_eq!(
+            trouble("ERROR: No matching distribution found for torch\n"),
+            "ERROR: No matching distribution found for torch"
+        );
     }
 
     #[cfg(unix)]

@@ -25,7 +25,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
         (RAW | BITFIELDS, 16 | 24 | 32) => header.direct(input, &mut image)?,
         (RLE8 | RLE4, 4 | 8) => header.run_lengths(input, &mut image)?,
         (compression, bits) => {
-            return Err(unsupported(format!("compression {compression} of {bits}-bit pixels")));
+            return Err(unsupported(format!(
+                "compression {compression} of {bits}-bit pixels"
+            )));
         }
     }
     Ok(image)
@@ -39,7 +41,9 @@ impl<'a> Input<'a> {
     fn slice(self, at: usize, len: usize) -> Result<&'a [u8], DecodeError> {
         at.checked_add(len)
             .and_then(|end| self.0.get(at..end))
-            .ok_or(DecodeError::Truncated { format: Format::Bmp })
+            .ok_or(DecodeError::Truncated {
+                format: Format::Bmp,
+            })
     }
 
     fn u16(self, at: usize) -> Result<u32, DecodeError> {
@@ -111,7 +115,11 @@ impl Header {
         let height = input.u32(22)?;
         // Pillow's test for a negative height.
         let top_down = height >> 24 == 0xFF;
-        let height = if top_down { height.wrapping_neg() } else { height };
+        let height = if top_down {
+            height.wrapping_neg()
+        } else {
+            height
+        };
         Ok(Self {
             size: Size::checked(Format::Bmp, input.u32(18)?, height)?,
             top_down,
@@ -131,7 +139,11 @@ impl Header {
         at: usize,
     ) -> Result<usize, DecodeError> {
         let entry = if header_size == 12 { 3 } else { 4 };
-        let said = if header_size == 12 { 0 } else { input.u32(46)? as usize };
+        let said = if header_size == 12 {
+            0
+        } else {
+            input.u32(46)? as usize
+        };
         let colors = if said == 0 { 1 << self.bits } else { said };
         if colors > 256 {
             return Err(unsupported(format!("a palette of {colors} colours")));
@@ -141,10 +153,17 @@ impl Header {
             self.offset += colors * entry;
         }
         let bytes = input.slice(at, colors * entry)?;
-        self.palette = bytes.chunks_exact(entry).map(|c| [c[2], c[1], c[0]]).collect();
+        self.palette = bytes
+            .chunks_exact(entry)
+            .map(|c| [c[2], c[1], c[0]])
+            .collect();
         let ramp = (0..=255).map(|v| [v; 3]);
         let is_ramp = self.palette.iter().copied().eq(ramp.clone().take(colors));
-        let missing = if is_ramp { ramp.skip(colors).collect() } else { vec![[0; 3]; 256 - colors] };
+        let missing = if is_ramp {
+            ramp.skip(colors).collect()
+        } else {
+            vec![[0; 3]; 256 - colors]
+        };
         self.palette.extend(missing);
         Ok(colors * entry)
     }
@@ -153,7 +172,11 @@ impl Header {
     fn row<'a>(&self, input: Input<'a>, row: usize) -> Result<&'a [u8], DecodeError> {
         let bits = self.size.width as usize * self.bits as usize;
         let stride = bits.div_ceil(32) * 4;
-        let stored = if self.top_down { row } else { self.size.height as usize - 1 - row };
+        let stored = if self.top_down {
+            row
+        } else {
+            self.size.height as usize - 1 - row
+        };
         let start = self.offset.saturating_add(stride * stored);
         input.slice(start, bits.div_ceil(8))
     }
@@ -161,7 +184,9 @@ impl Header {
     fn indexed(&self, input: Input<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
         let bits = self.bits as usize;
         let mask = u8::MAX >> (8 - bits);
-        let rows = image.pixels_mut().chunks_exact_mut(self.size.width as usize);
+        let rows = image
+            .pixels_mut()
+            .chunks_exact_mut(self.size.width as usize);
         for (y, out) in rows.enumerate() {
             for (pixels, byte) in out.chunks_mut(8 / bits).zip(self.row(input, y)?) {
                 for (i, pixel) in pixels.iter_mut().enumerate() {
@@ -176,10 +201,18 @@ impl Header {
     fn direct(&self, input: Input<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
         let channels = self.channels()?;
         let bytes_per_pixel = self.bits as usize / 8;
-        let rows = image.pixels_mut().chunks_exact_mut(self.size.width as usize);
+        let rows = image
+            .pixels_mut()
+            .chunks_exact_mut(self.size.width as usize);
         for (y, out) in rows.enumerate() {
-            for (pixel, bytes) in out.iter_mut().zip(self.row(input, y)?.chunks_exact(bytes_per_pixel)) {
-                let value = bytes.iter().rev().fold(0, |sum, &b| sum << 8 | u32::from(b));
+            for (pixel, bytes) in out
+                .iter_mut()
+                .zip(self.row(input, y)?.chunks_exact(bytes_per_pixel))
+            {
+                let value = bytes
+                    .iter()
+                    .rev()
+                    .fold(0, |sum, &b| sum << 8 | u32::from(b));
                 *pixel = channels.map(|channel| channel.of(value));
             }
         }
@@ -205,10 +238,12 @@ impl Header {
 
     fn run_lengths(&self, input: Input<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
         let codes = input.0.get(self.offset..).unwrap_or_default();
-        let indices = Runs { codes, at: 0, offset: self.offset }.expand(
-            self.size,
-            self.compression == RLE4,
-        )?;
+        let indices = Runs {
+            codes,
+            at: 0,
+            offset: self.offset,
+        }
+        .expand(self.size, self.compression == RLE4)?;
         let width = self.size.width as usize;
         let height = self.size.height as usize;
         let rows = image.pixels_mut().chunks_exact_mut(width);
@@ -236,7 +271,10 @@ struct Channel {
 impl Channel {
     fn new(mask: u32) -> Self {
         let shift = mask.trailing_zeros();
-        Self { shift, max: mask >> shift }
+        Self {
+            shift,
+            max: mask >> shift,
+        }
     }
 
     /// 0..=255, rounded down as Pillow's unpackers do.
@@ -267,7 +305,9 @@ impl Runs<'_> {
         let mut out = Vec::new();
         let mut x = 0;
         while out.len() < total {
-            let (Some(count), Some(value)) = (self.byte(), self.byte()) else { break };
+            let (Some(count), Some(value)) = (self.byte(), self.byte()) else {
+                break;
+            };
             match (count, value) {
                 (0, 0) => {
                     out.resize(out.len().next_multiple_of(width), 0);
@@ -275,7 +315,9 @@ impl Runs<'_> {
                 }
                 (0, 1) => break,
                 (0, 2) => {
-                    let (Some(right), Some(up)) = (self.byte(), self.byte()) else { break };
+                    let (Some(right), Some(up)) = (self.byte(), self.byte()) else {
+                        break;
+                    };
                     let skipped = usize::from(right) + usize::from(up) * width;
                     out.resize(total.min(out.len() + skipped), 0);
                     x = out.len() % width;
@@ -290,14 +332,20 @@ impl Runs<'_> {
                 }
                 (count, value) => {
                     let count = usize::from(count).min(width.saturating_sub(x));
-                    let pair = if rle4 { [value >> 4, value & 15] } else { [value; 2] };
+                    let pair = if rle4 {
+                        [value >> 4, value & 15]
+                    } else {
+                        [value; 2]
+                    };
                     out.extend((0..count).map(|i| pair[i % 2]));
                     x += count;
                 }
             }
         }
         if out.len() < total {
-            return Err(DecodeError::Truncated { format: Format::Bmp });
+            return Err(DecodeError::Truncated {
+                format: Format::Bmp,
+            });
         }
         Ok(out)
     }
@@ -305,7 +353,9 @@ impl Runs<'_> {
     /// Copies `count` pixels as they stand, and the alignment after them; false at the end.
     fn absolute(&mut self, count: usize, rle4: bool, out: &mut Vec<u8>) -> bool {
         let bytes = if rle4 { count.div_ceil(2) } else { count };
-        let Some(literal) = self.codes.get(self.at..self.at + bytes) else { return false };
+        let Some(literal) = self.codes.get(self.at..self.at + bytes) else {
+            return false;
+        };
         self.at += bytes;
         if rle4 {
             out.extend(literal.iter().flat_map(|b| [b >> 4, b & 15]).take(count));
@@ -318,5 +368,8 @@ impl Runs<'_> {
 }
 
 fn unsupported(reason: String) -> DecodeError {
-    DecodeError::Unsupported { format: Format::Bmp, reason }
+    DecodeError::Unsupported {
+        format: Format::Bmp,
+        reason,
+    }
 }
