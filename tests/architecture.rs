@@ -32,9 +32,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn sources(module: &str) -> Vec<(PathBuf, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("src")
-        .join(module);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(module);
     rust_files(&folder)
         .into_iter()
         .map(|path| {
@@ -54,11 +52,7 @@ fn a_module_uses_only_what_stands_before_it() {
                     .lines()
                     .filter(|line| !line.trim_start().starts_with("//"))
                     .any(|line| line.contains(&format!("crate::{later}")));
-                assert!(
-                    !uses,
-                    "{} uses `{later}`, which comes after `{module}`",
-                    path.display()
-                );
+                assert!(!uses, "{} uses `{later}`, which comes after `{module}`", path.display());
             }
         }
     }
@@ -80,11 +74,7 @@ fn the_library_does_not_print() {
     for module in ORDER {
         for (path, text) in sources(module) {
             for printing in ["println!(", "print!(", "dbg!("] {
-                assert!(
-                    !text.contains(printing),
-                    "{} contains {printing}",
-                    path.display()
-                );
+                assert!(!text.contains(printing), "{} contains {printing}", path.display());
             }
         }
     }
@@ -95,11 +85,7 @@ fn the_library_does_not_print() {
 fn only_config_reads_the_environment() {
     for module in ORDER.iter().filter(|module| **module != "config") {
         for (path, text) in sources(module) {
-            assert!(
-                !text.contains("env::var"),
-                "{} reads the environment",
-                path.display()
-            );
+            assert!(!text.contains("env::var"), "{} reads the environment", path.display());
         }
     }
 }

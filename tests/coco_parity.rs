@@ -12,10 +12,7 @@ const ABSENT: f64 = -1.0;
 
 fn bits(summary: &CocoSummary) -> Vec<String> {
     let values = summary.named().map(|(_, value)| value.unwrap_or(ABSENT));
-    values
-        .iter()
-        .map(|value| format!("{:016x}", value.to_bits()))
-        .collect()
+    values.iter().map(|value| format!("{:016x}", value.to_bits())).collect()
 }
 
 /// Precision, scores and recall as numpy holds them: `[T, R, K, A, M]`, and recall `[T, K, A, M]`.
@@ -51,48 +48,23 @@ fn check(record: &Record) {
     let arrays = arrays(&metrics.curves);
     assert_eq!(metrics.curves.shape(), record.coco.shape, "{name}");
     if let Ok(bytes) = std::fs::read(record.file.with_extension("f64")) {
-        let expected = bytes
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|word| f64::from_le_bytes(*word));
+        let expected = bytes.as_chunks::<8>().0.iter().map(|word| f64::from_le_bytes(*word));
         let ours = arrays.iter().flatten();
         assert_eq!(expected.len(), ours.clone().count(), "{name}");
         for (i, (ours, expected)) in ours.zip(expected).enumerate() {
-            assert_eq!(
-                ours.to_bits(),
-                expected.to_bits(),
-                "{name}: {ours} {expected} at {i}"
-            );
+            assert_eq!(ours.to_bits(), expected.to_bits(), "{name}: {ours} {expected} at {i}");
         }
     }
-    assert_eq!(
-        arrays.map(|values| digest(&values)),
-        record.coco.digests,
-        "{name}"
-    );
-    assert_eq!(
-        bits(&metrics.summary),
-        record.coco.stats,
-        "{name}: {:?}",
-        metrics.summary
-    );
-    let per_class: Vec<_> = metrics
-        .per_class
-        .iter()
-        .map(|class| bits(&class.summary))
-        .collect();
+    assert_eq!(arrays.map(|values| digest(&values)), record.coco.digests, "{name}");
+    assert_eq!(bits(&metrics.summary), record.coco.stats, "{name}: {:?}", metrics.summary);
+    let per_class: Vec<_> = metrics.per_class.iter().map(|class| bits(&class.summary)).collect();
     assert_eq!(per_class, record.coco.per_class, "{name}");
 }
 
 #[test]
 fn equals_what_pycocotools_said_about_the_recorded_data_sets() {
     let records = oracle::recorded();
-    assert!(
-        records.len() >= 75,
-        "only {} fixtures were found",
-        records.len()
-    );
+    assert!(records.len() >= 75, "only {} fixtures were found", records.len());
     records.iter().for_each(check);
 }
 
@@ -108,16 +80,11 @@ fn equals_what_pycocotools_says_about_data_sets_generated_now() {
 
 #[test]
 fn the_recorded_data_sets_reach_what_they_are_for() {
-    let summaries: Vec<CocoSummary> = oracle::recorded()
-        .iter()
-        .map(|record| record.evaluate().coco.summary)
-        .collect();
+    let summaries: Vec<CocoSummary> =
+        oracle::recorded().iter().map(|record| record.evaluate().coco.summary).collect();
     for (i, (name, _)) in CocoSummary::default().named().into_iter().enumerate() {
         let between = |s: &&CocoSummary| s.named()[i].1.is_some_and(|v| v > 0.05 && v < 0.95);
         let count = summaries.iter().filter(between).count();
-        assert!(
-            count >= 8,
-            "{name} is neither absent nor trivial in {count} data sets only"
-        );
+        assert!(count >= 8, "{name} is neither absent nor trivial in {count} data sets only");
     }
 }

@@ -44,9 +44,7 @@ impl Project {
 
     fn error(&self) -> String {
         let error = Config::resolve(&EvalFlags::default(), &self.root()).unwrap_err();
-        error
-            .to_string()
-            .replace(&self.root().display().to_string(), "ROOT")
+        error.to_string().replace(&self.root().display().to_string(), "ROOT")
     }
 }
 
@@ -54,22 +52,10 @@ impl Project {
 fn the_notebook_s_layout_needs_no_settings() {
     let project = Project::new();
     let config = project.resolve();
-    assert_eq!(
-        config.ground_truth,
-        project.path("data/processed/coco_person_car_val.json")
-    );
-    assert_eq!(
-        config.model,
-        ModelSource::Newest(project.path("models/local_checkpoints"))
-    );
-    assert_eq!(
-        (config.max_images, config.score_thr, config.iou_thr),
-        (Some(300), 0.5, 0.5)
-    );
-    assert_eq!(
-        (config.preprocessing.min_size, config.preprocessing.max_size),
-        (800, 1333)
-    );
+    assert_eq!(config.ground_truth, project.path("data/processed/coco_person_car_val.json"));
+    assert_eq!(config.model, ModelSource::Newest(project.path("models/local_checkpoints")));
+    assert_eq!((config.max_images, config.score_thr, config.iou_thr), (Some(300), 0.5, 0.5));
+    assert_eq!((config.preprocessing.min_size, config.preprocessing.max_size), (800, 1333));
     assert_eq!(config.registry.unwrap().tracking_uri, "sqlite:///mlflow.db");
     assert!(config.workers >= 1);
 }
@@ -117,27 +103,18 @@ fn flags_go_before_detgate_toml_which_goes_before_defaults() {
          [gate.metrics]\n\"AP50/*\" = { max_drop = 0.1, min = 0.2 }\n[registry]\nregister = false\n",
     );
     let config = project.resolve();
-    assert_eq!(
-        (config.max_images, config.score_thr, config.iou_thr),
-        (None, 0.3, 0.6)
-    );
+    assert_eq!((config.max_images, config.score_thr, config.iou_thr), (None, 0.3, 0.6));
     assert_eq!(config.rules.keys().collect::<Vec<_>>(), ["AP50/*"]);
     assert_eq!(config.registry, None);
     let flags = EvalFlags {
         score_thr: Some(0.7),
         checkpoint: Some("mine.pt".into()),
-        project: ProjectFlags {
-            project: Some(project.root()),
-            baseline: Some("b.snap".into()),
-        },
+        project: ProjectFlags { project: Some(project.root()), baseline: Some("b.snap".into()) },
         ..EvalFlags::default()
     };
     let config = Config::resolve(&flags, Path::new("/elsewhere")).unwrap();
     assert_eq!((config.score_thr, config.iou_thr), (0.7, 0.6));
-    assert_eq!(
-        config.model,
-        ModelSource::Checkpoint("/elsewhere/mine.pt".into())
-    );
+    assert_eq!(config.model, ModelSource::Checkpoint("/elsewhere/mine.pt".into()));
     assert_eq!(config.baseline, Path::new("/elsewhere/b.snap"));
 }
 
@@ -150,10 +127,7 @@ fn mistakes_in_detgate_toml_name_file_line_and_key() {
     };
     let unknown = error("[practical]\nscore_threshold = 0.5\n");
     assert!(unknown.starts_with("ROOT/detgate.toml: "), "{unknown}");
-    assert!(
-        unknown.contains("line 2") && unknown.contains("score_thr"),
-        "{unknown}"
-    );
+    assert!(unknown.contains("line 2") && unknown.contains("score_thr"), "{unknown}");
     insta::assert_snapshot!(error("[practical]\nscore_thr = 1.5\n"), @"score_thr is 1.5; it must be between 0 and 1");
     insta::assert_snapshot!(error("[gate.metrics]\nAP = { max_drop = -0.1 }\n"),
         @r#"[gate.metrics] "AP" max_drop is -0.1; it must be between 0 and 1"#);
@@ -172,32 +146,20 @@ fn a_label_map_that_disagrees_with_the_project_is_an_error() {
             "internal_to_name": {"1": "person", "2": "car"}}"#,
     );
     insta::assert_snapshot!(project.error(), @r#"ROOT/data/processed/labelmap.json: its categories are named ["car", "person"], the target classes of project_config.json are ["person", "car"]; make them agree, in order"#);
-    project.write(
-        "data/processed/labelmap.json",
-        "{\n\"target_category_ids\": 3}",
-    );
+    project.write("data/processed/labelmap.json", "{\n\"target_category_ids\": 3}");
     assert!(project.error().contains("line 2"), "{}", project.error());
     std::fs::remove_file(project.path("data/processed/labelmap.json")).unwrap();
-    assert!(
-        project
-            .error()
-            .starts_with("cannot read ROOT/data/processed/labelmap.json")
-    );
+    assert!(project.error().starts_with("cannot read ROOT/data/processed/labelmap.json"));
 }
 
 #[test]
 fn outside_a_project_the_remedy_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let flags = EvalFlags {
-        project: ProjectFlags {
-            project: Some(folder.path().to_owned()),
-            baseline: None,
-        },
+        project: ProjectFlags { project: Some(folder.path().to_owned()), baseline: None },
         ..EvalFlags::default()
     };
-    let error = Config::resolve(&flags, folder.path())
-        .unwrap_err()
-        .to_string();
+    let error = Config::resolve(&flags, folder.path()).unwrap_err().to_string();
     assert!(error.contains("project_config.json"), "{error}");
 }
 
@@ -207,8 +169,5 @@ fn ci_is_what_ci_systems_set() {
         Environment::from_lookup(|name| value.filter(|_| name == "CI").map(str::to_owned)).ci
     };
     assert_eq!([Some("true"), Some("1"), Some("yes")].map(ci), [true; 3]);
-    assert_eq!(
-        [None, Some(""), Some("0"), Some("false"), Some("False")].map(ci),
-        [false; 5]
-    );
+    assert_eq!([None, Some(""), Some("0"), Some("false"), Some("False")].map(ci), [false; 5]);
 }

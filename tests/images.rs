@@ -35,10 +35,7 @@ fn expected() -> Expected {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn difference(name: &str, reference: &Reference) -> Option<String> {
@@ -46,11 +43,7 @@ fn difference(name: &str, reference: &Reference) -> Option<String> {
         Ok(image) => image,
         Err(error) => return Some(error.to_string()),
     };
-    let RgbImage {
-        width,
-        height,
-        ref data,
-    } = image;
+    let RgbImage { width, height, ref data } = image;
     if (width, height) != (reference.width, reference.height) {
         return Some(format!("{name} is {width} x {height}"));
     }
@@ -60,19 +53,9 @@ fn difference(name: &str, reference: &Reference) -> Option<String> {
 /// All files of one folder, each compared with Pillow; at least `count` of them.
 fn assert_equal_to_pillow(format: &str, count: usize) {
     let images = expected().images;
-    let of_format: Vec<_> = images
-        .iter()
-        .filter(|(name, _)| name.starts_with(format))
-        .collect();
-    assert!(
-        of_format.len() >= count,
-        "only {} references in {format}",
-        of_format.len()
-    );
-    let wrong: Vec<_> = of_format
-        .iter()
-        .filter_map(|(name, r)| difference(name, r))
-        .collect();
+    let of_format: Vec<_> = images.iter().filter(|(name, _)| name.starts_with(format)).collect();
+    assert!(of_format.len() >= count, "only {} references in {format}", of_format.len());
+    let wrong: Vec<_> = of_format.iter().filter_map(|(name, r)| difference(name, r)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

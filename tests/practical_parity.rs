@@ -28,9 +28,7 @@ fn equals_the_plain_loops_on_the_recorded_data_sets() {
     records.iter().for_each(check);
     let interesting = |r: &&Record| {
         let global = &r.practical["global"];
-        ["tp", "fp", "fn"]
-            .iter()
-            .all(|key| global[key].as_u64().unwrap() > 0)
+        ["tp", "fp", "fn"].iter().all(|key| global[key].as_u64().unwrap() > 0)
     };
     assert!(records.iter().filter(interesting).count() >= 20);
 }

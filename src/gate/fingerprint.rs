@@ -22,14 +22,8 @@ impl Fingerprint {
         for (image, result) in std::iter::zip(&dataset.images, results) {
             images.update(format!("{} {}\n", image.id, result.digest).as_bytes());
         }
-        let classes = dataset
-            .categories
-            .iter()
-            .map(|c| format!("{}={}", c.id, c.name));
-        let skipped = results
-            .iter()
-            .filter(|result| result.outcome.is_err())
-            .count();
+        let classes = dataset.categories.iter().map(|c| format!("{}={}", c.id, c.name));
+        let skipped = results.iter().filter(|result| result.outcome.is_err()).count();
         let mut fingerprint = Self::default();
         fingerprint.record("ground_truth_blake3", &dataset.digest);
         fingerprint.record("image_bytes_blake3", images.finalize().to_hex());
@@ -55,25 +49,15 @@ impl Fingerprint {
 
     /// One sentence per fact that differs or that only one side has; empty when comparable.
     pub fn differences(&self, candidate: &Self) -> Vec<String> {
-        let names = self.0.keys().chain(
-            candidate
-                .0
-                .keys()
-                .filter(|name| !self.0.contains_key(*name)),
-        );
+        let names =
+            self.0.keys().chain(candidate.0.keys().filter(|name| !self.0.contains_key(*name)));
         names
             .filter(|name| self.0.get(*name) != candidate.0.get(*name))
             .map(|name| {
                 let side = |facts: &BTreeMap<String, String>| {
-                    facts
-                        .get(name)
-                        .map_or_else(|| "not recorded".to_owned(), Clone::clone)
+                    facts.get(name).map_or_else(|| "not recorded".to_owned(), Clone::clone)
                 };
-                format!(
-                    "{name}: baseline {}, candidate {}",
-                    side(&self.0),
-                    side(&candidate.0)
-                )
+                format!("{name}: baseline {}, candidate {}", side(&self.0), side(&candidate.0))
             })
             .collect()
     }
@@ -97,10 +81,7 @@ mod tests {
         let candidate = facts(&[("images", "bb"), ("score_thr", "0.5"), ("subset", "300")]);
         assert_eq!(
             baseline.differences(&candidate),
-            [
-                "images: baseline aa, candidate bb",
-                "subset: baseline not recorded, candidate 300"
-            ]
+            ["images: baseline aa, candidate bb", "subset: baseline not recorded, candidate 300"]
         );
         assert!(baseline.differences(&baseline).is_empty());
     }

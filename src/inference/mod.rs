@@ -100,32 +100,21 @@ fn infer(
     skip_bad_images: bool,
 ) -> Result<ImageResult, InferenceError> {
     let path = image.path.display().to_string();
-    let bytes = std::fs::read(&image.path).map_err(|source| InferenceError::Read {
-        path: path.clone(),
-        source,
-    })?;
+    let bytes = std::fs::read(&image.path)
+        .map_err(|source| InferenceError::Read { path: path.clone(), source })?;
     let digest = blake3::hash(&bytes).to_hex().to_string();
     let pixels = match image::decode_bytes(&bytes) {
         Ok(pixels) => pixels,
         Err(error) => {
             let reason = format!("{path}: {error}");
             return match skip_bad_images {
-                true => Ok(ImageResult {
-                    digest,
-                    outcome: Err(reason),
-                }),
+                true => Ok(ImageResult { digest, outcome: Err(reason) }),
                 false => Err(InferenceError::BadImage(reason)),
             };
         }
     };
     let detections = detector
         .detect(&pixels)
-        .map_err(|error| InferenceError::Detect {
-            path,
-            reason: error.to_string(),
-        })?;
-    Ok(ImageResult {
-        digest,
-        outcome: Ok(detections),
-    })
+        .map_err(|error| InferenceError::Detect { path, reason: error.to_string() })?;
+    Ok(ImageResult { digest, outcome: Ok(detections) })
 }

@@ -49,11 +49,7 @@ pub struct CocoParams {
 
 impl Default for CocoParams {
     fn default() -> Self {
-        let range = |name: &str, min: f64, max: f64| AreaRange {
-            name: name.into(),
-            min,
-            max,
-        };
+        let range = |name: &str, min: f64, max: f64| AreaRange { name: name.into(), min, max };
         Self {
             iou_thrs: linspace(0.5, 0.95, 10),
             rec_thrs: linspace(0.0, 1.0, 101),
@@ -119,10 +115,7 @@ impl Plan {
         }
         finite("iou_thrs", params.iou_thrs.iter().copied())?;
         finite("rec_thrs", params.rec_thrs.iter().copied())?;
-        finite(
-            "area_ranges",
-            params.area_ranges.iter().flat_map(|r| [r.min, r.max]),
-        )?;
+        finite("area_ranges", params.area_ranges.iter().flat_map(|r| [r.min, r.max]))?;
 
         let mut categories = categories.to_vec();
         categories.sort_by_key(|c| c.id);
@@ -148,9 +141,7 @@ impl Plan {
 
     /// Place of a class among [`Self::categories`].
     pub(crate) fn class_index(&self, category_id: i64) -> Option<usize> {
-        self.categories
-            .binary_search_by_key(&category_id, |c| c.id)
-            .ok()
+        self.categories.binary_search_by_key(&category_id, |c| c.id).ok()
     }
 
     /// A bit per area range, set where the area is outside.
@@ -217,32 +208,20 @@ pub fn match_image(
     dts: &[Detection],
     plan: &Plan,
 ) -> ImageMatches {
-    let mut gt_order: Vec<(usize, u32)> = (0..)
-        .zip(gts)
-        .filter_map(|(g, gt)| Some((plan.class_index(gt.category_id)?, g)))
-        .collect();
+    let mut gt_order: Vec<(usize, u32)> =
+        (0..).zip(gts).filter_map(|(g, gt)| Some((plan.class_index(gt.category_id)?, g))).collect();
     gt_order.sort_unstable();
     let mut dt_order: Vec<(usize, u64, u32)> = (0..)
         .zip(dts)
         .filter_map(|(d, dt)| {
-            Some((
-                plan.class_index(dt.category_id)?,
-                descending_key(dt.score),
-                d,
-            ))
+            Some((plan.class_index(dt.category_id)?, descending_key(dt.score), d))
         })
         .collect();
     // The index makes every key unique: unstable sorting is stable here, and faster.
     dt_order.sort_unstable();
 
     let limit = plan.max_dets.last().copied().unwrap_or(0);
-    let mut matcher = Matcher::new(
-        plan,
-        ImageMatches {
-            image_id,
-            ..Default::default()
-        },
-    );
+    let mut matcher = Matcher::new(plan, ImageMatches { image_id, ..Default::default() });
     matcher.out.scores.reserve(dt_order.len());
     matcher.out.outside.reserve(dt_order.len());
     let (mut gt_rest, mut dt_rest) = (gt_order.as_slice(), dt_order.as_slice());
@@ -268,10 +247,7 @@ fn lower(a: Option<usize>, b: Option<usize>) -> Option<usize> {
 
 /// Splits off the leading items for which `belongs` holds.
 fn take_while<'a, T>(rest: &mut &'a [T], belongs: impl Fn(&T) -> bool) -> &'a [T] {
-    let end = rest
-        .iter()
-        .position(|item| !belongs(item))
-        .unwrap_or(rest.len());
+    let end = rest.iter().position(|item| !belongs(item)).unwrap_or(rest.len());
     let (head, tail) = rest.split_at(end);
     *rest = tail;
     head
@@ -314,26 +290,15 @@ impl<'p> Matcher<'p> {
         self.id_is_zero.clear();
         self.ignored.clear();
         for gt in gts {
-            self.regions.push(Region {
-                bbox: gt.bbox,
-                is_crowd: gt.is_crowd,
-            });
+            self.regions.push(Region { bbox: gt.bbox, is_crowd: gt.is_crowd });
             self.id_is_zero.push(gt.id == 0);
-            self.ignored.push(if gt.is_crowd {
-                u32::MAX
-            } else {
-                self.plan.outside(gt.area)
-            });
+            self.ignored.push(if gt.is_crowd { u32::MAX } else { self.plan.outside(gt.area) });
         }
         let areas = self.plan.area_ranges.len();
         self.taken.clear();
         self.taken.resize(areas * self.regions.len(), 0);
         for a in 0..areas {
-            let positives = self
-                .ignored
-                .iter()
-                .filter(|&mask| mask >> a & 1 == 0)
-                .count();
+            let positives = self.ignored.iter().filter(|&mask| mask >> a & 1 == 0).count();
             self.out.positives.push(positives as u32);
         }
     }
@@ -429,18 +394,10 @@ mod tests {
             0x3fec_cccc_cccc_cccc,
             0x3fee_6666_6666_6666,
         ];
-        assert_eq!(
-            params
-                .iou_thrs
-                .iter()
-                .map(|v| v.to_bits())
-                .collect::<Vec<_>>(),
-            expected
-        );
+        assert_eq!(params.iou_thrs.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), expected);
         // Those of np.linspace(0, 1, 101) that are not the decimal number's nearest double.
-        let odd: Vec<usize> = (0..101)
-            .filter(|&i| params.rec_thrs[i] != i as f64 / 100.0)
-            .collect();
+        let odd: Vec<usize> =
+            (0..101).filter(|&i| params.rec_thrs[i] != i as f64 / 100.0).collect();
         assert_eq!(odd, [35, 41, 47, 57, 69, 70, 82, 83, 94, 95]);
     }
 
@@ -455,10 +412,7 @@ mod tests {
             with(|p| p.iou_thrs = vec![0.5; 65]),
             "65 IoU thresholds were given; use at most 64"
         );
-        assert_eq!(
-            with(|p| p.rec_thrs[3] = f64::NAN),
-            "rec_thrs holds NaN; use finite numbers"
-        );
+        assert_eq!(with(|p| p.rec_thrs[3] = f64::NAN), "rec_thrs holds NaN; use finite numbers");
         assert_eq!(
             with(|p| p.area_ranges[0].max = f64::INFINITY),
             "area_ranges holds inf; use finite numbers"

@@ -36,12 +36,7 @@ pub fn overlap(dt: &Bbox, gt: &Region) -> f64 {
         return 0.0;
     };
     let area = dt.area();
-    shared
-        / if gt.is_crowd {
-            area
-        } else {
-            area + gt.bbox.area() - shared
-        }
+    shared / if gt.is_crowd { area } else { area + gt.bbox.area() - shared }
 }
 
 /// Appends the [`overlap`] of one detection with each region.
@@ -62,11 +57,7 @@ pub fn iou_matrix(dts: &[Bbox], gts: &[Region]) -> Vec<f64> {
 fn intersection(a: &Bbox, b: &Bbox) -> Option<f64> {
     let width = lesser(a.x + a.w, b.x + b.w) - greater(a.x, b.x);
     let height = lesser(a.y + a.h, b.y + b.h) - greater(a.y, b.y);
-    if width <= 0.0 || height <= 0.0 {
-        None
-    } else {
-        Some(width * height)
-    }
+    if width <= 0.0 || height <= 0.0 { None } else { Some(width * height) }
 }
 
 // `f64::min` also handles NaN, which costs instructions in the hottest loop of the engine; boxes
@@ -89,10 +80,7 @@ mod tests {
 
     #[test]
     fn half_overlapping_boxes_share_a_third_of_their_union() {
-        assert_eq!(
-            iou(&bbox([0., 0., 2., 2.]), &bbox([1., 0., 2., 2.])),
-            2. / 6.
-        );
+        assert_eq!(iou(&bbox([0., 0., 2., 2.]), &bbox([1., 0., 2., 2.])), 2. / 6.);
     }
 
     #[test]
@@ -110,10 +98,7 @@ mod tests {
 
     #[test]
     fn a_crowd_counts_the_share_of_the_detection_inside_it() {
-        let crowd = |is_crowd| Region {
-            bbox: bbox([0., 0., 10., 10.]),
-            is_crowd,
-        };
+        let crowd = |is_crowd| Region { bbox: bbox([0., 0., 10., 10.]), is_crowd };
         let dt = bbox([8., 0., 4., 4.]);
         assert_eq!(overlap(&dt, &crowd(true)), 0.5);
         assert_eq!(overlap(&dt, &crowd(false)), 8. / 108.);
@@ -122,10 +107,8 @@ mod tests {
     #[test]
     fn the_matrix_has_a_row_per_detection() {
         let dts = [bbox([0., 0., 2., 2.]), bbox([1., 0., 2., 2.])];
-        let gts = [dts[0], dts[1], bbox([9., 9., 1., 1.])].map(|bbox| Region {
-            bbox,
-            is_crowd: false,
-        });
+        let gts =
+            [dts[0], dts[1], bbox([9., 9., 1., 1.])].map(|bbox| Region { bbox, is_crowd: false });
         assert_eq!(iou_matrix(&dts, &gts), [1., 2. / 6., 0., 2. / 6., 1., 0.]);
     }
 }

@@ -21,11 +21,7 @@ pub use iou::{iou, iou_matrix};
 /// a total order even for NaN.
 pub(crate) fn descending_key(score: f64) -> u64 {
     let bits = (score + 0.0).to_bits();
-    let ascending = if bits >> 63 == 1 {
-        !bits
-    } else {
-        bits | 1 << 63
-    };
+    let ascending = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
     !ascending
 }
 
@@ -38,10 +34,7 @@ pub(crate) mod as_bits {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
-        Ok(Vec::<u64>::deserialize(from)?
-            .into_iter()
-            .map(f64::from_bits)
-            .collect())
+        Ok(Vec::<u64>::deserialize(from)?.into_iter().map(f64::from_bits).collect())
     }
 }
 
@@ -51,21 +44,9 @@ mod tests {
 
     #[test]
     fn descending_keys_order_scores_from_high_to_low_and_tie_the_two_zeros() {
-        let scores = [
-            f64::INFINITY,
-            1.0,
-            0.5,
-            1e-300,
-            0.0,
-            -1e-300,
-            -1.0,
-            f64::NEG_INFINITY,
-        ];
+        let scores = [f64::INFINITY, 1.0, 0.5, 1e-300, 0.0, -1e-300, -1.0, f64::NEG_INFINITY];
         for pair in scores.windows(2) {
-            assert!(
-                descending_key(pair[0]) < descending_key(pair[1]),
-                "{pair:?}"
-            );
+            assert!(descending_key(pair[0]) < descending_key(pair[1]), "{pair:?}");
         }
         assert_eq!(descending_key(0.0), descending_key(-0.0));
     }

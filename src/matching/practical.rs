@@ -23,10 +23,7 @@ pub struct PracticalParams {
 
 impl Default for PracticalParams {
     fn default() -> Self {
-        Self {
-            score_thr: 0.5,
-            iou_thr: 0.5,
-        }
+        Self { score_thr: 0.5, iou_thr: 0.5 }
     }
 }
 
@@ -68,9 +65,8 @@ pub fn match_image(
     for gt in gts {
         classes.entry(gt.category_id).or_default().ground_truths += 1;
     }
-    let mut order: Vec<u32> = (0..dts.len() as u32)
-        .filter(|&d| dts[d as usize].score >= params.score_thr)
-        .collect();
+    let mut order: Vec<u32> =
+        (0..dts.len() as u32).filter(|&d| dts[d as usize].score >= params.score_thr).collect();
     order.sort_by_key(|&d| super::descending_key(dts[d as usize].score));
 
     // A detection only competes for boxes of its own class, so one pass in score order over all
@@ -112,29 +108,15 @@ mod tests {
     use super::*;
 
     fn gt(category_id: i64, b: [f64; 4], is_crowd: bool) -> GroundTruth {
-        GroundTruth {
-            id: 1,
-            category_id,
-            bbox: b.into(),
-            area: 1.,
-            is_crowd,
-        }
+        GroundTruth { id: 1, category_id, bbox: b.into(), area: 1., is_crowd }
     }
 
     fn dt(category_id: i64, b: [f64; 4], score: f64) -> Detection {
-        Detection {
-            bbox: b.into(),
-            score,
-            category_id,
-        }
+        Detection { bbox: b.into(), score, category_id }
     }
 
     fn found(gts: &[GroundTruth], dts: &[Detection]) -> Vec<Option<u32>> {
-        match_image(0, gts, dts, &PracticalParams::default())
-            .classes
-            .remove(&1)
-            .unwrap()
-            .found
+        match_image(0, gts, dts, &PracticalParams::default()).classes.remove(&1).unwrap().found
     }
 
     const BOX: [f64; 4] = [0., 0., 10., 10.];
@@ -149,31 +131,19 @@ mod tests {
         );
         assert_eq!(result.position, 7);
         let class = &result.classes[&1];
-        assert_eq!(
-            (class.ground_truths, class.dts.as_slice()),
-            (1, &[1, 0][..])
-        );
+        assert_eq!((class.ground_truths, class.dts.as_slice()), (1, &[1, 0][..]));
         assert_eq!(class.found, [Some(0), None]);
     }
 
     #[test]
     fn of_equal_ious_the_first_ground_truth_is_taken() {
-        assert_eq!(
-            found(&[gt(1, BOX, false), gt(1, BOX, false)], &[dt(1, BOX, 0.9)]),
-            [Some(0)]
-        );
+        assert_eq!(found(&[gt(1, BOX, false), gt(1, BOX, false)], &[dt(1, BOX, 0.9)]), [Some(0)]);
     }
 
     #[test]
     fn an_iou_of_exactly_the_threshold_matches() {
-        assert_eq!(
-            found(&[gt(1, BOX, false)], &[dt(1, [0., 0., 10., 5.], 0.9)]),
-            [Some(0)]
-        );
-        assert_eq!(
-            found(&[gt(1, BOX, false)], &[dt(1, [0., 0., 10., 4.99], 0.9)]),
-            [None]
-        );
+        assert_eq!(found(&[gt(1, BOX, false)], &[dt(1, [0., 0., 10., 5.], 0.9)]), [Some(0)]);
+        assert_eq!(found(&[gt(1, BOX, false)], &[dt(1, [0., 0., 10., 4.99], 0.9)]), [None]);
     }
 
     #[test]
@@ -194,16 +164,9 @@ mod tests {
 
     #[test]
     fn boxes_that_do_not_overlap_never_match() {
-        let params = PracticalParams {
-            score_thr: 0.,
-            iou_thr: 0.,
-        };
-        let result = match_image(
-            0,
-            &[gt(1, BOX, false)],
-            &[dt(1, [20., 0., 1., 1.], 0.9)],
-            &params,
-        );
+        let params = PracticalParams { score_thr: 0., iou_thr: 0. };
+        let result =
+            match_image(0, &[gt(1, BOX, false)], &[dt(1, [20., 0., 1., 1.], 0.9)], &params);
         assert_eq!(result.classes[&1].found, [None]);
     }
 }

@@ -47,23 +47,10 @@ const ABSENT: f64 = -1.0;
 impl Curves {
     fn absent(plan: &Plan) -> Self {
         let (t, r) = (plan.iou_thrs.len(), plan.rec_thrs.len());
-        let (k, a, m) = (
-            plan.categories.len(),
-            plan.area_ranges.len(),
-            plan.max_dets.len(),
-        );
+        let (k, a, m) = (plan.categories.len(), plan.area_ranges.len(), plan.max_dets.len());
         let cells = k * a * m * t;
         let (precision, scores) = (vec![ABSENT; cells * r], vec![ABSENT; cells * r]);
-        Self {
-            t,
-            r,
-            k,
-            a,
-            m,
-            precision,
-            scores,
-            recall: vec![ABSENT; cells],
-        }
+        Self { t, r, k, a, m, precision, scores, recall: vec![ABSENT; cells] }
     }
 
     /// Numbers of IoU thresholds, recall thresholds, classes, area ranges and detection limits.
@@ -121,19 +108,10 @@ pub fn accumulate(plan: &Plan, mut images: Vec<ImageMatches>) -> Result<CocoMetr
             .par_chunks_mut(cells * r)
             .zip(curves.scores.par_chunks_mut(cells * r))
             .zip(curves.recall.par_chunks_mut(cells));
-        blocks
-            .zip(&spans)
-            .for_each(|(((precision, scores), recall), spans)| {
-                let ranked = Ranked::gather(plan, &images, spans);
-                ranked.fill(
-                    plan,
-                    Block {
-                        precision,
-                        scores,
-                        recall,
-                    },
-                );
-            });
+        blocks.zip(&spans).for_each(|(((precision, scores), recall), spans)| {
+            let ranked = Ranked::gather(plan, &images, spans);
+            ranked.fill(plan, Block { precision, scores, recall });
+        });
     }
     Ok(CocoMetrics::summarize(plan, curves))
 }
@@ -161,12 +139,7 @@ fn spans_by_class(plan: &Plan, images: &[ImageMatches]) -> Result<Vec<Vec<Span>>
             if dts.start > dts.end || !own_hits.iter().all(|&d| dts.contains(&(d as usize))) {
                 return Err(foreign());
             }
-            by_class[k].push(Span {
-                image,
-                class,
-                dts,
-                hits,
-            });
+            by_class[k].push(Span { image, class, dts, hits });
             (dts_start, hits_start) = (dts_end, hits_end);
         }
         if (dts_start, hits_start) != (matches.scores.len(), matches.hit_dts.len()) {
@@ -248,17 +221,8 @@ impl Ranked {
         }
         // With the index in the key, unstable sorting is stable.
         order.sort_unstable();
-        let dts = order
-            .iter()
-            .map(|&(_, d)| RankedDt {
-                ..columns[d as usize]
-            })
-            .collect();
-        Self {
-            dts,
-            hits,
-            positives,
-        }
+        let dts = order.iter().map(|&(_, d)| RankedDt { ..columns[d as usize] }).collect();
+        Self { dts, hits, positives }
     }
 
     fn fill(&self, plan: &Plan, block: Block<'_>) {

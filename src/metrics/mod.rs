@@ -161,10 +161,7 @@ impl Evaluation {
             for (name, value) in ratios(&class.counts) {
                 table.insert(format!("{name}/{}", class.name), Some(value));
             }
-            table.insert(
-                format!("ap50_approx/{}", class.name),
-                Some(class.ap50_approx),
-            );
+            table.insert(format!("ap50_approx/{}", class.name), Some(class.ap50_approx));
         }
         table.insert("mAP50_approx".to_owned(), Some(self.practical.map50_approx));
         table
@@ -172,9 +169,5 @@ impl Evaluation {
 }
 
 fn ratios(counts: &practical::Counts) -> [(&'static str, f64); 3] {
-    [
-        ("precision", counts.precision),
-        ("recall", counts.recall),
-        ("f1", counts.f1),
-    ]
+    [("precision", counts.precision), ("recall", counts.recall), ("f1", counts.f1)]
 }

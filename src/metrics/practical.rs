@@ -35,14 +35,7 @@ impl Counts {
         let precision = ratio(tp as f64, (tp + fp) as f64);
         let recall = ratio(tp as f64, (tp + fn_) as f64);
         let f1 = ratio(2.0 * precision * recall, precision + recall);
-        Self {
-            tp,
-            fp,
-            fn_,
-            precision,
-            recall,
-            f1,
-        }
+        Self { tp, fp, fn_, precision, recall, f1 }
     }
 }
 
@@ -92,28 +85,19 @@ pub fn accumulate(
     images.sort_unstable_by_key(|image| image.position);
     check_unique("position", images.iter().map(|image| image.position as i64))?;
 
-    let per_class: Vec<ClassMetrics> = categories
-        .iter()
-        .map(|category| class_metrics(category, &images))
-        .collect();
+    let per_class: Vec<ClassMetrics> =
+        categories.iter().map(|category| class_metrics(category, &images)).collect();
     let total = |count: fn(&Counts) -> u64| per_class.iter().map(|c| count(&c.counts)).sum();
     let global = Counts::new(total(|c| c.tp), total(|c| c.fp), total(|c| c.fn_));
     let aps: Vec<f64> = per_class.iter().map(|class| class.ap50_approx).collect();
-    Ok(PracticalMetrics {
-        global,
-        per_class,
-        map50_approx: mean(&aps).unwrap_or(0.0),
-    })
+    Ok(PracticalMetrics { global, per_class, map50_approx: mean(&aps).unwrap_or(0.0) })
 }
 
 /// Merges one class over images that are in order.
 fn class_metrics(category: &Category, images: &[ImageMatches]) -> ClassMetrics {
     let mut ground_truths = 0;
     let mut ranked: Vec<(u64, bool)> = Vec::new();
-    for class in images
-        .iter()
-        .filter_map(|image| image.classes.get(&category.id))
-    {
+    for class in images.iter().filter_map(|image| image.classes.get(&category.id)) {
         ground_truths += class.ground_truths;
         let found = class.found.iter().map(Option::is_some);
         ranked.extend(class.scores.iter().map(|&s| descending_key(s)).zip(found));
@@ -168,10 +152,7 @@ mod tests {
     #[test]
     fn the_area_adds_precision_at_every_true_positive() {
         let found = [true, false, true, false];
-        assert_eq!(
-            area_below(found.into_iter(), 4),
-            1.0 * 0.25 + 2.0 / 3.0 * 0.25
-        );
+        assert_eq!(area_below(found.into_iter(), 4), 1.0 * 0.25 + 2.0 / 3.0 * 0.25);
         assert_eq!(area_below([false, true].into_iter(), 0), 0.0);
     }
 

@@ -25,8 +25,7 @@ fn pairwise(values: &[f64]) -> f64 {
         }
     }
     let [a, b, c, d, e, f, g, h] = lanes;
-    rest.iter()
-        .fold(((a + b) + (c + d)) + ((e + f) + (g + h)), |sum, v| sum + v)
+    rest.iter().fold(((a + b) + (c + d)) + ((e + f) + (g + h)), |sum, v| sum + v)
 }
 
 #[cfg(test)]

@@ -94,11 +94,7 @@ pub struct CocoMetrics {
 
 impl CocoMetrics {
     pub(super) fn summarize(plan: &Plan, curves: Curves) -> Self {
-        let view = |classes| View {
-            plan,
-            curves: &curves,
-            classes,
-        };
+        let view = |classes| View { plan, curves: &curves, classes };
         let summary = view(0..plan.categories.len()).summary();
         let per_class = (0..)
             .zip(&plan.categories)
@@ -108,11 +104,7 @@ impl CocoMetrics {
                 summary: view(k..k + 1).summary(),
             })
             .collect();
-        Self {
-            summary,
-            per_class,
-            curves,
-        }
+        Self { summary, per_class, curves }
     }
 }
 
@@ -157,11 +149,7 @@ impl View<'_> {
             let columns: Vec<&[f64]> = self
                 .classes
                 .clone()
-                .flat_map(|k| {
-                    limits
-                        .clone()
-                        .map(move |m| self.curves.precisions(t, k, a, m))
-                })
+                .flat_map(|k| limits.clone().map(move |m| self.curves.precisions(t, k, a, m)))
                 .filter(|column| !column.is_empty())
                 .collect();
             for r in 0..self.plan.rec_thrs.len() {
@@ -178,21 +166,14 @@ impl View<'_> {
         let mut values = Vec::new();
         for t in 0..self.plan.iou_thrs.len() {
             for k in self.classes.clone() {
-                values.extend(
-                    limits
-                        .clone()
-                        .filter_map(|m| self.curves.recall(t, k, a, m)),
-                );
+                values.extend(limits.clone().filter_map(|m| self.curves.recall(t, k, a, m)));
             }
         }
         mean(&values)
     }
 
     fn area(&self, name: &str) -> Option<usize> {
-        self.plan
-            .area_ranges
-            .iter()
-            .position(|range| range.name == name)
+        self.plan.area_ranges.iter().position(|range| range.name == name)
     }
 
     /// Places of the limits that equal `max_det`. They ascend, so equal ones are neighbours, and

@@ -1,10 +1,6 @@
 //! Reads what `record.py` wrote: data sets, and what the references say about them.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test binary uses its own part"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::path::{Path, PathBuf};
 
@@ -88,10 +84,7 @@ pub fn records(folder: &Path) -> Vec<Record> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "json")
-        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
         .collect();
     files.sort();
     files.into_iter().map(read).collect()
@@ -120,10 +113,7 @@ pub fn generated(first_seed: u32, count: u32) -> Option<(tempfile::TempDir, Vec<
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .status()
         .expect("DETGATE_TEST_PYTHON must name a Python that can be started");
-    assert!(
-        status.success(),
-        "record.py failed; is tests/oracle/requirements.in installed?"
-    );
+    assert!(status.success(), "record.py failed; is tests/oracle/requirements.in installed?");
     let records = records(folder.path());
     assert_eq!(records.len(), count as usize);
     Some((folder, records))
@@ -131,38 +121,21 @@ pub fn generated(first_seed: u32, count: u32) -> Option<(tempfile::TempDir, Vec<
 
 impl Record {
     pub fn name(&self) -> String {
-        self.file
-            .file_stem()
-            .unwrap()
-            .to_string_lossy()
-            .into_owned()
+        self.file.file_stem().unwrap().to_string_lossy().into_owned()
     }
 
     pub fn categories(&self) -> Vec<Category> {
         let categories = self.dataset.categories.iter();
-        categories
-            .map(|c| Category {
-                id: c.id,
-                name: c.name.clone(),
-            })
-            .collect()
+        categories.map(|c| Category { id: c.id, name: c.name.clone() }).collect()
     }
 
     /// Images in file order, each with its rows in file order.
     pub fn images(&self) -> Vec<(ImageRecord, Vec<Detection>)> {
-        self.dataset
-            .images
-            .iter()
-            .map(|image| self.image(image.id))
-            .collect()
+        self.dataset.images.iter().map(|image| self.image(image.id)).collect()
     }
 
     fn image(&self, id: i64) -> (ImageRecord, Vec<Detection>) {
-        let annotations = self
-            .dataset
-            .annotations
-            .iter()
-            .filter(|row| row.image_id == id);
+        let annotations = self.dataset.annotations.iter().filter(|row| row.image_id == id);
         let ground_truth = annotations.map(|row| GroundTruth {
             id: row.id,
             category_id: row.category_id,
@@ -170,11 +143,7 @@ impl Record {
             area: row.area,
             is_crowd: row.iscrowd == 1,
         });
-        let rows = self
-            .dataset
-            .detections
-            .iter()
-            .filter(|row| row.image_id == id);
+        let rows = self.dataset.detections.iter().filter(|row| row.image_id == id);
         let detections = rows.map(|row| Detection {
             bbox: row.bbox,
             score: row.score,
@@ -208,10 +177,8 @@ impl Record {
             iou_thr: self.dataset.params.iou_thr.unwrap_or(default.iou_thr),
         };
         let images = self.images();
-        let images: Vec<(&ImageRecord, &[Detection])> = images
-            .iter()
-            .map(|(image, dts)| (image, dts.as_slice()))
-            .collect();
+        let images: Vec<(&ImageRecord, &[Detection])> =
+            images.iter().map(|(image, dts)| (image, dts.as_slice())).collect();
         evaluate(&self.categories(), &images, &practical, &self.coco_params()).unwrap()
     }
 }
@@ -219,12 +186,5 @@ impl Record {
 /// An image that exists in memory only.
 pub fn record(id: i64, ground_truth: Vec<GroundTruth>) -> ImageRecord {
     let (file_name, path) = (format!("{id}.jpg"), PathBuf::new());
-    ImageRecord {
-        id,
-        file_name,
-        path,
-        width: 640,
-        height: 480,
-        ground_truth,
-    }
+    ImageRecord { id, file_name, path, width: 640, height: 480, ground_truth }
 }

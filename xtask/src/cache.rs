@@ -35,9 +35,7 @@ fn choose(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
         PathBuf::from(var("HOME")?).join("Library/Caches")
     } else {
         // The XDG specification says that a relative path here is to be ignored.
-        let xdg = var("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .filter(|dir| dir.is_absolute());
+        let xdg = var("XDG_CACHE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
         match xdg {
             Some(dir) => dir,
             None => PathBuf::from(var("HOME")?).join(".cache"),
@@ -67,8 +65,7 @@ pub(crate) fn lock(root: &Path, name: &str) -> Result<Lock> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             eprintln!("waiting for another xtask that is preparing {name}");
-            file.lock()
-                .with_context(|| format!("cannot lock {}", path.display()))?;
+            file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
         }
         Err(TryLockError::Error(error)) => {
             return Err(error).with_context(|| format!("cannot lock {}", path.display()));
@@ -107,13 +104,8 @@ pub(crate) fn publish(
         fs::rename(&target, &old)
             .with_context(|| format!("cannot move {} away", target.display()))?;
     }
-    fs::rename(&partial, &target).with_context(|| {
-        format!(
-            "cannot rename {} to {}",
-            partial.display(),
-            target.display()
-        )
-    })?;
+    fs::rename(&partial, &target)
+        .with_context(|| format!("cannot rename {} to {}", partial.display(), target.display()))?;
     sync_dir(root)?;
     remove_matching(root, &partial_prefix);
     Ok(())
@@ -125,9 +117,8 @@ fn remove_matching(root: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(root) else {
         return;
     };
-    for entry in entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+    for entry in
+        entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
     {
         let _ = fs::remove_dir_all(entry.path());
     }
@@ -165,10 +156,7 @@ mod tests {
             }
         };
         assert_eq!(choose(with("/x")), Some(PathBuf::from("/x/detgate")));
-        assert_eq!(
-            choose(with("relative")),
-            Some(PathBuf::from("/home/u/.cache/detgate"))
-        );
+        assert_eq!(choose(with("relative")), Some(PathBuf::from("/home/u/.cache/detgate")));
     }
 
     #[test]
@@ -180,10 +168,8 @@ mod tests {
             bail!("the network went away")
         });
         assert_eq!(result.unwrap_err().to_string(), "the network went away");
-        let left: Vec<_> = fs::read_dir(dir.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
+        let left: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["entry.lock"]);
     }
 
@@ -194,10 +180,8 @@ mod tests {
         fs::write(dir.path().join("entry/old"), "").unwrap();
         fs::create_dir(dir.path().join("entry.partial-1")).unwrap();
         let lock = lock(dir.path(), "entry").unwrap();
-        publish(dir.path(), "entry", &lock, |partial| {
-            Ok(fs::write(partial.join("new"), "")?)
-        })
-        .unwrap();
+        publish(dir.path(), "entry", &lock, |partial| Ok(fs::write(partial.join("new"), "")?))
+            .unwrap();
         assert!(dir.path().join("entry/new").exists() && !dir.path().join("entry/old").exists());
         assert!(!dir.path().join("entry.partial-1").exists());
     }
@@ -213,10 +197,7 @@ mod tests {
             sender.send(()).unwrap();
         });
         let wait = std::time::Duration::from_millis(200);
-        assert!(
-            receiver.recv_timeout(wait).is_err(),
-            "the second writer did not wait"
-        );
+        assert!(receiver.recv_timeout(wait).is_err(), "the second writer did not wait");
         drop(held);
         receiver
             .recv_timeout(std::time::Duration::from_secs(10))

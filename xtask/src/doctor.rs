@@ -65,16 +65,9 @@ fn line(name: &str, finding: &Finding) -> String {
 
 /// The first line of a program's answer, if it starts and succeeds.
 fn answer(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    output
-        .status
-        .success()
-        .then(|| text.lines().next().unwrap_or_default().to_owned())
+    output.status.success().then(|| text.lines().next().unwrap_or_default().to_owned())
 }
 
 fn rust() -> Finding {
@@ -83,10 +76,7 @@ fn rust() -> Finding {
     let fix = || "install Rust from https://rustup.rs, or `rustup update stable`".to_owned();
     match answer(&rustc, &["--version"]) {
         Some(version)
-            if at_least(
-                version.split_whitespace().nth(1).unwrap_or_default(),
-                wanted,
-            ) =>
+            if at_least(version.split_whitespace().nth(1).unwrap_or_default(), wanted) =>
         {
             Good(version)
         }
@@ -98,10 +88,7 @@ fn rust() -> Finding {
 /// Compares dotted numbers; what is no number counts as 0.
 fn at_least(version: &str, wanted: &str) -> bool {
     let numbers = |text: &str| -> Vec<u32> {
-        text.split(['.', '-', '+'])
-            .take(3)
-            .map(|part| part.parse().unwrap_or(0))
-            .collect()
+        text.split(['.', '-', '+']).take(3).map(|part| part.parse().unwrap_or(0)).collect()
     };
     numbers(version) >= numbers(wanted)
 }
@@ -122,19 +109,16 @@ fn compiler() -> Finding {
             "not checked: cargo finds Microsoft's compiler by itself; if it does not, {fix}"
         ));
     }
-    let compiler = std::env::var("CXX")
-        .ok()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "c++".into());
+    let compiler =
+        std::env::var("CXX").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "c++".into());
     let Some(version) = answer(&compiler, &["--version"]) else {
         return Missing(format!("`{compiler}` does not run"), fix.into());
     };
     match compiles(&compiler) {
         true => Good(version),
-        false => Missing(
-            format!("{version} cannot compile C++17 with the standard library"),
-            fix.into(),
-        ),
+        false => {
+            Missing(format!("{version} cannot compile C++17 with the standard library"), fix.into())
+        }
     }
 }
 
@@ -158,17 +142,11 @@ fn compiles(compiler: &str) -> bool {
 fn python_() -> Finding {
     match python::find() {
         Err(error) => Missing(format!("{error:#}"), python::remedy().into()),
-        Ok(python) if python.can_make_venvs() => Good(format!(
-            "{} with venv ({})",
-            python.version,
-            python.exe.display()
-        )),
+        Ok(python) if python.can_make_venvs() => {
+            Good(format!("{} with venv ({})", python.version, python.exe.display()))
+        }
         Ok(python) => Missing(
-            format!(
-                "{} has no venv with pip ({})",
-                python.version,
-                python.exe.display()
-            ),
+            format!("{} has no venv with pip ({})", python.version, python.exe.display()),
             python::remedy().into(),
         ),
     }
@@ -235,24 +213,16 @@ fn missing_index(why: &str, fix: &str) -> Finding {
 
 /// Whether pip's list `Available versions: 2.13.0, 2.12.1` holds this one.
 fn lists(text: &str, version: &str) -> bool {
-    text.split([',', ' ', '\n', '(', ')', ':'])
-        .any(|word| word.trim() == version)
+    text.split([',', ' ', '\n', '(', ')', ':']).any(|word| word.trim() == version)
 }
 
 /// A command's stdout; the last line of its stderr when it fails; a sentence when it takes too long.
 fn within(mut command: Command, limit: Duration) -> Result<String, String> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let deadline = Instant::now() + limit;
     // pip's answer fits into a pipe's buffer, so it cannot block on us while we wait.
-    while child
-        .try_wait()
-        .map_err(|error| error.to_string())?
-        .is_none()
-    {
+    while child.try_wait().map_err(|error| error.to_string())?.is_none() {
         if Instant::now() > deadline {
             let _ = child.kill();
             let _ = child.wait();
@@ -260,9 +230,7 @@ fn within(mut command: Command, limit: Duration) -> Result<String, String> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    let output = child
-        .wait_with_output()
-        .map_err(|error| error.to_string())?;
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -275,11 +243,7 @@ fn trouble(stderr: &str) -> String {
         .lines()
         .find_map(|line| line.split_once("connection broken by "))
         .map(|(_, reason)| reason);
-    broken
-        .or(stderr.trim().lines().last())
-        .unwrap_or("no reason given")
-        .trim()
-        .to_owned()
+    broken.or(stderr.trim().lines().last()).unwrap_or("no reason given").trim().to_owned()
 }
 
 fn libtorch_() -> Finding {
@@ -295,9 +259,7 @@ fn libtorch_() -> Finding {
                 "remove {} and run `cargo xtask eval`, which fetches it again",
                 dir.display()
             );
-            let damage = pins::host()
-                .ok()
-                .and_then(|platform| libtorch::damage(&dir, platform));
+            let damage = pins::host().ok().and_then(|platform| libtorch::damage(&dir, platform));
             match damage.or_else(|| libtorch::corruption(&dir)) {
                 Some(reason) => Missing(format!("the cached one is damaged: {reason}"), fix),
                 None => examine(&dir, &dir.join("lib"), &fix),
@@ -326,10 +288,7 @@ fn examine(dir: &Path, lib: &Path, fix: &str) -> Finding {
         return Missing(format!("{} is not a folder", dir.display()), fix.into());
     }
     let version = libtorch::version(dir);
-    match version
-        .as_deref()
-        .map(|version| version.split('+').next().unwrap_or(version))
-    {
+    match version.as_deref().map(|version| version.split('+').next().unwrap_or(version)) {
         Some(found) if found == pins::LIBTORCH => {}
         Some(found) => {
             let what = format!(
@@ -350,32 +309,18 @@ fn examine(dir: &Path, lib: &Path, fix: &str) -> Finding {
     for library in pins::loaded_libraries() {
         let path = lib.join(library);
         if !path.exists() {
-            return Missing(
-                format!("{library} is missing in {}", lib.display()),
-                fix.into(),
-            );
+            return Missing(format!("{library} is missing in {}", lib.display()), fix.into());
         }
         if let Err(sentence) = load::check(&path) {
-            return Missing(
-                format!("{} does not load: {sentence}", lib.display()),
-                fix.into(),
-            );
+            return Missing(format!("{} does not load: {sentence}", lib.display()), fix.into());
         }
     }
-    Good(format!(
-        "{} loads and fits tch {} ({})",
-        pins::LIBTORCH,
-        pins::TCH,
-        dir.display()
-    ))
+    Good(format!("{} loads and fits tch {} ({})", pins::LIBTORCH, pins::TCH, dir.display()))
 }
 
 /// Asks the Python that torch-sys will ask.
 fn users_python() -> Finding {
-    let fix = format!(
-        "install torch=={} there, or unset LIBTORCH_USE_PYTORCH",
-        pins::LIBTORCH
-    );
+    let fix = format!("install torch=={} there, or unset LIBTORCH_USE_PYTORCH", pins::LIBTORCH);
     let python = match (cfg!(windows), std::env::var_os("VIRTUAL_ENV")) {
         (true, _) => "python.exe",
         (false, Some(_)) => "python",
@@ -383,14 +328,10 @@ fn users_python() -> Finding {
     };
     let script =
         "import torch, os; print(torch.__version__.split('+')[0], os.path.dirname(torch.__file__))";
-    match answer(python, &["-c", script])
-        .as_deref()
-        .and_then(|text| text.split_once(' '))
-    {
-        None => Missing(
-            format!("LIBTORCH_USE_PYTORCH is set, but `{python}` cannot import torch"),
-            fix,
-        ),
+    match answer(python, &["-c", script]).as_deref().and_then(|text| text.split_once(' ')) {
+        None => {
+            Missing(format!("LIBTORCH_USE_PYTORCH is set, but `{python}` cannot import torch"), fix)
+        }
         Some((version, _)) if version != pins::LIBTORCH => Missing(
             format!(
                 "`{python}` has torch {version}, but tch {} needs {}",
@@ -423,10 +364,7 @@ mod tests {
 
     #[test]
     fn a_requirement_is_one_line_and_a_missing_one_says_what_to_do() {
-        assert_eq!(
-            line("Rust", &Good("1.95".into())),
-            "ok       Rust           1.95"
-        );
+        assert_eq!(line("Rust", &Good("1.95".into())), "ok       Rust           1.95");
         let missing = line("libtorch", &Missing("it is gone".into(), "fetch it".into()));
         assert_eq!(missing, "MISSING  libtorch       it is gone; fix: fetch it");
     }
@@ -464,10 +402,7 @@ mod tests {
         let mut command = Command::new("sleep");
         command.arg("60");
         let start = Instant::now();
-        assert_eq!(
-            within(command, Duration::from_millis(100)),
-            Err("no answer within 0 s".into())
-        );
+        assert_eq!(within(command, Duration::from_millis(100)), Err("no answer within 0 s".into()));
         assert!(start.elapsed() < Duration::from_secs(30));
     }
 }

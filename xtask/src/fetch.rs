@@ -65,13 +65,8 @@ fn requirements(platform: &Platform) -> String {
 /// Makes pip choose for the pinned platform and CPython instead of the host's Python.
 pub(crate) fn wheel_options(platform: &Platform) -> Vec<&'static str> {
     let (version, abi) = WHEEL_PYTHON;
-    let mut options = vec![
-        "--only-binary=:all:",
-        "--implementation",
-        "cp",
-        "--python-version",
-        version,
-    ];
+    let mut options =
+        vec!["--only-binary=:all:", "--implementation", "cp", "--python-version", version];
     for abi in [abi, "abi3", "none"] {
         options.extend(["--abi", abi]);
     }
@@ -114,8 +109,7 @@ fn verify(file: &mut File, wheel: &Wheel) -> Result<()> {
         wheel.file,
         wheel.sha256
     );
-    file.rewind()
-        .with_context(|| format!("cannot read {}", wheel.file))
+    file.rewind().with_context(|| format!("cannot read {}", wheel.file))
 }
 
 /// SHA-256 of what is left in a reader, in lower-case hexadecimal.
@@ -125,11 +119,7 @@ pub(crate) fn sha256(reader: &mut impl Read) -> io::Result<String> {
     loop {
         match reader.read(&mut buffer)? {
             0 => {
-                return Ok(hasher
-                    .finalize()
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect());
+                return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
             }
             n => hasher.update(&buffer[..n]),
         }
@@ -162,9 +152,8 @@ fn unpack_libraries(
 fn unpack_folder(archive: &mut ZipArchive<File>, prefix: &str, into: &Path) -> Result<()> {
     let (mut folders, mut files) = (vec![into.to_owned()], Vec::new());
     for index in 0..archive.len() {
-        let mut entry = archive
-            .by_index(index)
-            .context("the wheel's table of contents is damaged")?;
+        let mut entry =
+            archive.by_index(index).context("the wheel's table of contents is damaged")?;
         // `enclosed_name` refuses `..` and absolute paths.
         let Some(name) = entry.enclosed_name() else {
             continue;
@@ -211,9 +200,7 @@ fn sync_files(files: &[PathBuf]) -> Result<()> {
             .map(|files| scope.spawn(move || files.iter().try_for_each(sync)))
             .collect();
         threads.into_iter().try_for_each(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     })
 }
@@ -236,16 +223,10 @@ mod tests {
 
     #[test]
     fn pip_is_asked_for_the_pinned_platform_whatever_the_host_is() {
-        let windows = PLATFORMS
-            .iter()
-            .find(|platform| platform.os == "windows")
-            .unwrap();
+        let windows = PLATFORMS.iter().find(|platform| platform.os == "windows").unwrap();
         let options = wheel_options(windows).join(" ");
         assert!(options.contains("--platform win_amd64"), "{options}");
-        assert!(
-            options.contains("--python-version 3.11 --abi cp311"),
-            "{options}"
-        );
+        assert!(options.contains("--python-version 3.11 --abi cp311"), "{options}");
     }
 
     #[test]
@@ -254,8 +235,7 @@ mod tests {
             let text = requirements(platform);
             assert_eq!(text.lines().count(), platform.wheels.len());
             assert!(
-                text.lines()
-                    .all(|line| line.contains("===") && line.contains(" --hash=sha256:")),
+                text.lines().all(|line| line.contains("===") && line.contains(" --hash=sha256:")),
                 "{text}"
             );
         }
@@ -264,9 +244,6 @@ mod tests {
     #[test]
     fn sha256_is_the_published_one() {
         let digest = sha256(&mut &b"abc"[..]).unwrap();
-        assert_eq!(
-            digest,
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

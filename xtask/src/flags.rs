@@ -71,9 +71,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         "libtorch" => Command::Libtorch,
         "mlflow-python" => Command::MlflowPython,
         other => {
-            return Err(format!(
-                "there is no command `{other}`; `cargo xtask --help` lists them"
-            ));
+            return Err(format!("there is no command `{other}`; `cargo xtask --help` lists them"));
         }
     };
     match rest.first() {
@@ -105,10 +103,7 @@ mod tests {
     #[test]
     fn evals_arguments_are_handed_through_unread() {
         let command = parsed(&["eval", "--help", "--", "doctor"]).unwrap();
-        assert_eq!(
-            command,
-            Command::Eval(vec!["--help".into(), "--".into(), "doctor".into()])
-        );
+        assert_eq!(command, Command::Eval(vec!["--help".into(), "--".into(), "doctor".into()]));
     }
 
     #[test]

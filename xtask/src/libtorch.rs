@@ -39,9 +39,7 @@ fn locate_with(var: impl Fn(&str) -> Option<OsString>) -> Result<Libtorch> {
     }
     match var("LIBTORCH").filter(|dir| !dir.is_empty()) {
         Some(dir) => Ok(Libtorch::Users(dir.into())),
-        None => Ok(Libtorch::Pinned(
-            cache::root()?.join(folder_name(pins::host()?)),
-        )),
+        None => Ok(Libtorch::Pinned(cache::root()?.join(folder_name(pins::host()?)))),
     }
 }
 
@@ -53,13 +51,7 @@ pub(crate) fn provide() -> Result<Libtorch> {
     let libtorch = locate()?;
     if let Libtorch::Pinned(_) = &libtorch {
         let root = cache::root()?;
-        install(
-            &root,
-            pins::host()?,
-            &fetch::Pip {
-                cache_root: root.clone(),
-            },
-        )?;
+        install(&root, pins::host()?, &fetch::Pip { cache_root: root.clone() })?;
     }
     Ok(libtorch)
 }
@@ -92,9 +84,7 @@ impl Libtorch {
         match self {
             Libtorch::Pinned(dir) => Some(dir.join("lib")),
             Libtorch::Users(dir) => Some(
-                std::env::var_os("LIBTORCH_LIB")
-                    .map_or(dir.clone(), PathBuf::from)
-                    .join("lib"),
+                std::env::var_os("LIBTORCH_LIB").map_or(dir.clone(), PathBuf::from).join("lib"),
             ),
             Libtorch::UsersPython => None,
         }
@@ -111,11 +101,7 @@ impl Libtorch {
             "LD_LIBRARY_PATH"
         };
         let mut dirs = vec![self.library_dir()?];
-        dirs.extend(
-            std::env::var_os(name)
-                .iter()
-                .flat_map(std::env::split_paths),
-        );
+        dirs.extend(std::env::var_os(name).iter().flat_map(std::env::split_paths));
         Some((name, std::env::join_paths(dirs).ok()?))
     }
 }
@@ -138,9 +124,7 @@ pub(crate) fn install(root: &Path, platform: &Platform, source: &dyn Source) -> 
         }
         Some(_) => {}
     }
-    cache::publish(root, &name, &lock, |partial| {
-        fill(partial, platform, source)
-    })?;
+    cache::publish(root, &name, &lock, |partial| fill(partial, platform, source))?;
     Ok(dir)
 }
 
@@ -172,12 +156,7 @@ pub(crate) fn folder_name(platform: &Platform) -> String {
     let digests: Vec<&str> = platform.wheels.iter().map(|wheel| wheel.sha256).collect();
     // Reading from memory cannot fail.
     let key = fetch::sha256(&mut digests.concat().as_bytes()).unwrap_or_default();
-    format!(
-        "libtorch-{}-{}-{}",
-        pins::LIBTORCH,
-        platform.name,
-        &key[..8.min(key.len())]
-    )
+    format!("libtorch-{}-{}-{}", pins::LIBTORCH, platform.name, &key[..8.min(key.len())])
 }
 
 /// Why the folder is not a complete libtorch, judged in microseconds by presence and size: the folder appeared all at
@@ -189,15 +168,9 @@ pub(crate) fn damage(dir: &Path, platform: &Platform) -> Option<String> {
     };
     let version = fs::read_to_string(dir.join("build-version")).unwrap_or_default();
     if version != pins::LIBTORCH {
-        return Some(format!(
-            "{} says `{version}`",
-            dir.join("build-version").display()
-        ));
+        return Some(format!("{} says `{version}`", dir.join("build-version").display()));
     }
-    if platform
-        .wheels
-        .iter()
-        .any(|wheel| wheel.include_dir.is_some())
+    if platform.wheels.iter().any(|wheel| wheel.include_dir.is_some())
         && !dir.join("include").is_dir()
     {
         return Some(format!("{} is missing", dir.join("include").display()));
@@ -205,19 +178,12 @@ pub(crate) fn damage(dir: &Path, platform: &Platform) -> Option<String> {
     for library in platform.wheels.iter().flat_map(|wheel| wheel.libraries) {
         let path = dir.join("lib").join(library);
         let Some((_, bytes)) = manifest_entry(&manifest, library) else {
-            return Some(format!(
-                "{library} is not in {}",
-                dir.join(MANIFEST).display()
-            ));
+            return Some(format!("{library} is not in {}", dir.join(MANIFEST).display()));
         };
         match fs::metadata(&path) {
             Ok(found) if found.len() == bytes => {}
             Ok(found) => {
-                return Some(format!(
-                    "{} has {} bytes, not {bytes}",
-                    path.display(),
-                    found.len()
-                ));
+                return Some(format!("{} has {} bytes, not {bytes}", path.display(), found.len()));
             }
             Err(error) => return Some(format!("{}: {error}", path.display())),
         }
@@ -238,10 +204,7 @@ pub(crate) fn corruption(dir: &Path) -> Option<String> {
         match fs::File::open(&path).and_then(|mut file| fetch::sha256(&mut file)) {
             Ok(digest) if digest == expected => {}
             Ok(_) => {
-                return Some(format!(
-                    "{} has changed since it was installed",
-                    path.display()
-                ));
+                return Some(format!("{} has changed since it was installed", path.display()));
             }
             Err(error) => return Some(format!("{}: {error}", path.display())),
         }
@@ -263,12 +226,7 @@ pub(crate) fn version(dir: &Path) -> Option<String> {
             .find(|line| line.starts_with(&format!("#define TORCH_VERSION_{name} ")))?;
         line.split_whitespace().nth(2)
     };
-    Some(format!(
-        "{}.{}.{}",
-        part("MAJOR")?,
-        part("MINOR")?,
-        part("PATCH")?
-    ))
+    Some(format!("{}.{}.{}", part("MAJOR")?, part("MINOR")?, part("PATCH")?))
 }
 
 fn manifest_entry<'a>(manifest: &'a str, library: &str) -> Option<(&'a str, u64)> {

@@ -20,10 +20,7 @@ struct Folder {
 
 impl Folder {
     fn new(dir: &Path) -> Folder {
-        Folder {
-            dir: dir.to_owned(),
-            asked: AtomicUsize::new(0),
-        }
+        Folder { dir: dir.to_owned(), asked: AtomicUsize::new(0) }
     }
 }
 
@@ -55,10 +52,7 @@ fn noise(megabytes: usize) -> Vec<u8> {
         state ^= state << 17;
         state.to_le_bytes()
     };
-    std::iter::repeat_with(next)
-        .take(megabytes << 17)
-        .flatten()
-        .collect()
+    std::iter::repeat_with(next).take(megabytes << 17).flatten().collect()
 }
 
 /// Writes a wheel with two libraries, headers and a file that must not be unpacked; returns a platform that pins it.
@@ -75,10 +69,7 @@ fn platform_with_wheel(dir: &Path, megabytes: usize) -> &'static Platform {
     add("torch/lib/libb.so.1", b"b");
     add("torch/lib/libtorch_cuda.so", b"not wanted");
     for header in 0..200 {
-        add(
-            &format!("torch/include/ATen/h{header}.h"),
-            b"#pragma once\n",
-        );
+        add(&format!("torch/include/ATen/h{header}.h"), b"#pragma once\n");
     }
     add("torch/include/../../../escaped.h", b"not wanted either");
     zip.finish().unwrap();
@@ -100,13 +91,7 @@ fn platform_pinning(dir: &Path) -> &'static Platform {
         include_dir: Some("torch/include"),
     };
     let wheels = Box::leak(Box::new([wheel]));
-    Box::leak(Box::new(Platform {
-        name: "test",
-        os: "",
-        arch: "",
-        pip_platforms: &[],
-        wheels,
-    }))
+    Box::leak(Box::new(Platform { name: "test", os: "", arch: "", pip_platforms: &[], wheels }))
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -124,17 +109,11 @@ fn unpacks_what_is_named_and_nothing_else_and_fetches_once() {
     let platform = platform_with_wheel(wheels.path(), 1);
     let source = Folder::new(wheels.path());
     let dir = install(cache.path(), platform, &source).unwrap();
-    assert_eq!(
-        names(&dir),
-        ["build-version", "include", "lib", "libraries.sha256"]
-    );
+    assert_eq!(names(&dir), ["build-version", "include", "lib", "libraries.sha256"]);
     assert_eq!(names(&dir.join("lib")), ["liba.so", "libb.so.1"]);
     assert_eq!(fs::read(dir.join("lib/liba.so")).unwrap(), noise(1));
     assert_eq!(names(&dir.join("include/ATen")).len(), 200);
-    assert_eq!(
-        fs::read_to_string(dir.join("build-version")).unwrap(),
-        pins::LIBTORCH
-    );
+    assert_eq!(fs::read_to_string(dir.join("build-version")).unwrap(), pins::LIBTORCH);
     assert!(!cache.path().join("escaped.h").exists() && !dir.join("escaped.h").exists());
 
     assert_eq!(install(cache.path(), platform, &source).unwrap(), dir);
@@ -151,17 +130,11 @@ fn a_wheel_that_is_not_the_pinned_one_is_refused_by_digest() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let error = install(cache.path(), platform, &Folder::new(wheels.path()))
-        .unwrap_err()
-        .to_string();
+    let error =
+        install(cache.path(), platform, &Folder::new(wheels.path())).unwrap_err().to_string();
+    assert!(error.contains("fake-1.whl") && error.contains(platform.wheels[0].sha256), "{error}");
     assert!(
-        error.contains("fake-1.whl") && error.contains(platform.wheels[0].sha256),
-        "{error}"
-    );
-    assert!(
-        names(cache.path())
-            .iter()
-            .all(|name| name.ends_with(".lock")),
+        names(cache.path()).iter().all(|name| name.ends_with(".lock")),
         "{:?}",
         names(cache.path())
     );
@@ -174,9 +147,7 @@ fn an_index_that_cannot_be_reached_leaves_nothing() {
     let error = install(cache.path(), platform, &Unreachable).unwrap_err();
     assert_eq!(error.to_string(), "cannot reach the index");
     assert!(
-        names(cache.path())
-            .iter()
-            .all(|name| name.ends_with(".lock")),
+        names(cache.path()).iter().all(|name| name.ends_with(".lock")),
         "{:?}",
         names(cache.path())
     );
@@ -189,17 +160,10 @@ fn a_library_that_lost_bytes_is_fetched_again() {
     let source = Folder::new(wheels.path());
     let dir = install(cache.path(), platform, &source).unwrap();
     fs::write(dir.join("lib/liba.so"), "cut short").unwrap();
-    assert!(
-        damage(&dir, platform)
-            .unwrap()
-            .contains("liba.so has 9 bytes")
-    );
+    assert!(damage(&dir, platform).unwrap().contains("liba.so has 9 bytes"));
     install(cache.path(), platform, &source).unwrap();
     assert_eq!(damage(&dir, platform), None);
-    assert_eq!(
-        fs::metadata(dir.join("lib/liba.so")).unwrap().len(),
-        1 << 20
-    );
+    assert_eq!(fs::metadata(dir.join("lib/liba.so")).unwrap().len(), 1 << 20);
 }
 
 #[test]
@@ -243,10 +207,7 @@ fn killed_at_any_moment_leaves_all_or_nothing() {
     let (mut interrupted, mut delay) = (0, Duration::from_millis(2));
     loop {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "libtorch::tests::killed_at_any_moment_leaves_all_or_nothing",
-            ])
+            .args(["--exact", "libtorch::tests::killed_at_any_moment_leaves_all_or_nothing"])
             .env(WHEELS, wheels.path())
             .env(CACHE, cache.path())
             .stdout(Stdio::null())
@@ -257,19 +218,13 @@ fn killed_at_any_moment_leaves_all_or_nothing() {
         let finished = child.try_wait().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        let litter = names(cache.path())
-            .iter()
-            .any(|name| name.contains(".partial-"));
+        let litter = names(cache.path()).iter().any(|name| name.contains(".partial-"));
         interrupted += usize::from(litter && !dir.exists());
         // What stands under the trusted name is whole, to the last byte.
         if dir.exists() {
             assert_eq!(damage(&dir, platform), None, "after {delay:?}");
             assert_eq!(corruption(&dir), None, "after {delay:?}");
-            assert_eq!(
-                names(&dir.join("include/ATen")).len(),
-                200,
-                "after {delay:?}"
-            );
+            assert_eq!(names(&dir.join("include/ATen")).len(), 200, "after {delay:?}");
         }
         if let Some(status) = finished {
             assert!(status.success(), "{status}");
@@ -278,15 +233,10 @@ fn killed_at_any_moment_leaves_all_or_nothing() {
         delay = delay * 5 / 4 + Duration::from_millis(3);
         assert!(delay < Duration::from_secs(120), "the child never finishes");
     }
-    assert!(
-        interrupted > 0,
-        "no child was killed half-way: the test tested nothing"
-    );
+    assert!(interrupted > 0, "no child was killed half-way: the test tested nothing");
     // The run that finished also cleaned up after those that did not.
     assert!(
-        names(cache.path())
-            .iter()
-            .all(|name| !name.contains(".partial-")),
+        names(cache.path()).iter().all(|name| !name.contains(".partial-")),
         "{:?}",
         names(cache.path())
     );
@@ -301,29 +251,14 @@ fn the_users_own_libtorch_is_used_as_it_is() {
         locate_with(only("LIBTORCH", "/opt/libtorch")).unwrap(),
         Libtorch::Users("/opt/libtorch".into())
     );
-    assert_eq!(
-        locate_with(only("LIBTORCH_USE_PYTORCH", "1")).unwrap(),
-        Libtorch::UsersPython
-    );
-    assert!(
-        Libtorch::Users("/opt/libtorch".into())
-            .build_env()
-            .is_empty()
-    );
+    assert_eq!(locate_with(only("LIBTORCH_USE_PYTORCH", "1")).unwrap(), Libtorch::UsersPython);
+    assert!(Libtorch::Users("/opt/libtorch".into()).build_env().is_empty());
     // An empty variable is none.
-    assert!(matches!(
-        locate_with(only("LIBTORCH", "")).unwrap(),
-        Libtorch::Pinned(_)
-    ));
+    assert!(matches!(locate_with(only("LIBTORCH", "")).unwrap(), Libtorch::Pinned(_)));
 }
 
 #[test]
 fn the_loader_finds_the_library_before_what_it_already_knew() {
-    let (_, value) = Libtorch::Pinned("/cache/libtorch".into())
-        .loader_env()
-        .unwrap();
-    assert_eq!(
-        std::env::split_paths(&value).next().unwrap(),
-        Path::new("/cache/libtorch/lib")
-    );
+    let (_, value) = Libtorch::Pinned("/cache/libtorch".into()).loader_env().unwrap();
+    assert_eq!(std::env::split_paths(&value).next().unwrap(), Path::new("/cache/libtorch/lib"));
 }

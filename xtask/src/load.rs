@@ -32,11 +32,7 @@ pub(crate) fn check(library: &Path) -> Result<(), String> {
     if reason.is_empty() {
         return Err(crashed(&name, output.status));
     }
-    Err(explain(
-        &name,
-        &reason,
-        &String::from_utf8_lossy(&output.stderr),
-    ))
+    Err(explain(&name, &reason, &String::from_utf8_lossy(&output.stderr)))
 }
 
 fn crashed(name: &str, status: ExitStatus) -> String {
@@ -71,22 +67,15 @@ fn explain(name: &str, reason: &str, log: &str) -> String {
 }
 
 fn is_damage(why: &str) -> bool {
-    [
-        "file too short",
-        "invalid ELF header",
-        "ELF file",
-        "cannot read file data",
-    ]
-    .iter()
-    .any(|sign| why.starts_with(sign))
+    ["file too short", "invalid ELF header", "ELF file", "cannot read file data"]
+        .iter()
+        .any(|sign| why.starts_with(sign))
 }
 
 /// The library that asked for `missing`: `file=libb.so [0];  needed by /x/liba.so [0]`.
 fn needed_by(missing: &str, log: &str) -> Option<String> {
     let asked = format!("file={missing} ");
-    let line = log
-        .lines()
-        .find(|line| line.contains(&asked) && line.contains("needed by "))?;
+    let line = log.lines().find(|line| line.contains(&asked) && line.contains("needed by "))?;
     let by = line.split_once("needed by ")?.1.split(" [").next()?;
     Some(by.rsplit('/').next().unwrap_or(by).to_owned())
 }
@@ -151,11 +140,7 @@ fn open(library: &Path) -> Result<(), String> {
     // SAFETY: the path is a NUL-terminated wide string; the second argument must be null. Loading runs the library's
     // initialisers, which is the point; this process does nothing else before or after.
     let handle = unsafe { LoadLibraryExW(path.as_ptr(), std::ptr::null_mut(), FLAGS) };
-    if handle.is_null() {
-        Err(std::io::Error::last_os_error().to_string())
-    } else {
-        Ok(())
-    }
+    if handle.is_null() { Err(std::io::Error::last_os_error().to_string()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -173,10 +158,7 @@ mod tests {
             explain("libtorch_cpu.so", reason, log),
             "libcudart.so.13 is missing, needed by libtorch_cpu.so"
         );
-        assert_eq!(
-            explain("libtorch_cpu.so", reason, ""),
-            "libcudart.so.13 is missing"
-        );
+        assert_eq!(explain("libtorch_cpu.so", reason, ""), "libcudart.so.13 is missing");
     }
 
     /// The case that stopped the author of the notebook.
@@ -188,23 +170,13 @@ mod tests {
             sentence.starts_with("torch_cpu.dll or a library that it needs is missing"),
             "{sentence}"
         );
-        assert!(
-            sentence.contains("Visual C++ Redistributable"),
-            "{sentence}"
-        );
+        assert!(sentence.contains("Visual C++ Redistributable"), "{sentence}");
     }
 
     #[test]
     fn a_damaged_file_is_called_so() {
-        let sentence = explain(
-            "libtorch_cpu.so",
-            "/cache/lib/libc10.so: file too short",
-            "",
-        );
-        assert_eq!(
-            sentence,
-            "libc10.so is cut short or damaged (file too short)"
-        );
+        let sentence = explain("libtorch_cpu.so", "/cache/lib/libc10.so: file too short", "");
+        assert_eq!(sentence, "libc10.so is cut short or damaged (file too short)");
     }
 
     #[test]

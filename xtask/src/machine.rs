@@ -26,16 +26,11 @@ pub(crate) fn disk() -> Finding {
     let mut found = Vec::new();
     for (what, path, needed) in places {
         let Some(free) = free_mb(&existing(path.clone())) else {
-            return Note(format!(
-                "not checked; {what} needs about {} GB",
-                needed / 1000
-            ));
+            return Note(format!("not checked; {what} needs about {} GB", needed / 1000));
         };
         if free < needed {
-            let text = format!(
-                "{free} MB free in {}, but {what} needs about {needed}",
-                path.display()
-            );
+            let text =
+                format!("{free} MB free in {}, but {what} needs about {needed}", path.display());
             return Missing(
                 text,
                 "free some, or move it with DETGATE_CACHE_DIR or CARGO_TARGET_DIR".into(),
@@ -48,37 +43,21 @@ pub(crate) fn disk() -> Finding {
 
 /// The nearest folder that exists: the cache may not yet.
 fn existing(path: PathBuf) -> PathBuf {
-    path.ancestors()
-        .find(|dir| dir.exists())
-        .map_or(path.clone(), Path::to_owned)
+    path.ancestors().find(|dir| dir.exists()).map_or(path.clone(), Path::to_owned)
 }
 
 /// POSIX `df`: the fourth column of the second line, in KiB.
 fn free_mb(dir: &Path) -> Option<u64> {
-    let output = Command::new("df")
-        .arg("-Pk")
-        .arg(dir)
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new("df").arg("-Pk").arg(dir).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    let kib: u64 = text
-        .lines()
-        .nth(1)?
-        .split_whitespace()
-        .nth(3)?
-        .parse()
-        .ok()?;
+    let kib: u64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
     Some(kib * 1024 / 1_000_000)
 }
 
 /// Whether torch-sys can be compiled here.
 pub(crate) fn memory() -> Finding {
     match memory_mb() {
-        None => Note(format!(
-            "not checked; building needs about {} GB",
-            MEMORY_MB / 1000
-        )),
+        None => Note(format!("not checked; building needs about {} GB", MEMORY_MB / 1000)),
         Some(mb) if mb < MEMORY_MB => Missing(
             format!("{mb} MB, but compiling libtorch's bindings needs about {MEMORY_MB}"),
             "build with `CARGO_BUILD_JOBS=1`, or add swap".into(),
@@ -89,10 +68,7 @@ pub(crate) fn memory() -> Finding {
 
 fn memory_mb() -> Option<u64> {
     if cfg!(target_os = "macos") {
-        let output = Command::new("sysctl")
-            .args(["-n", "hw.memsize"])
-            .output()
-            .ok()?;
+        let output = Command::new("sysctl").args(["-n", "hw.memsize"]).output().ok()?;
         let bytes: u64 = String::from_utf8(output.stdout).ok()?.trim().parse().ok()?;
         return Some(bytes / 1_000_000);
     }

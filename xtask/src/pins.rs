@@ -68,11 +68,7 @@ pub(crate) const PLATFORMS: &[Platform] = &[
         name: "linux-x86_64",
         os: "linux",
         arch: "x86_64",
-        pip_platforms: &[
-            "manylinux_2_28_x86_64",
-            "manylinux_2_25_x86_64",
-            "manylinux2014_x86_64",
-        ],
+        pip_platforms: &["manylinux_2_28_x86_64", "manylinux_2_25_x86_64", "manylinux2014_x86_64"],
         wheels: &[
             Wheel {
                 name: "torch",
@@ -81,12 +77,7 @@ pub(crate) const PLATFORMS: &[Platform] = &[
                 sha256: "60fcdcb2f3876e21146cb4524ef06397d727ca9ad5f020818547e25075fe3cb7",
                 bytes: 526_574_961,
                 library_dir: "torch/lib",
-                libraries: &[
-                    "libc10.so",
-                    "libgomp.so.1",
-                    "libtorch.so",
-                    "libtorch_cpu.so",
-                ],
+                libraries: &["libc10.so", "libgomp.so.1", "libtorch.so", "libtorch_cpu.so"],
                 include_dir: Some("torch/include"),
             },
             Wheel {
@@ -177,12 +168,7 @@ pub(crate) const PLATFORMS: &[Platform] = &[
             sha256: "e76f9bcecc52b8ff711239a2f7547d5353df95878ab232f0773c1d95928b92f8",
             bytes: 111_187_938,
             library_dir: "torch/lib",
-            libraries: &[
-                "libc10.dylib",
-                "libomp.dylib",
-                "libtorch.dylib",
-                "libtorch_cpu.dylib",
-            ],
+            libraries: &["libc10.dylib", "libomp.dylib", "libtorch.dylib", "libtorch_cpu.dylib"],
             include_dir: Some("torch/include"),
         }],
     },
@@ -220,18 +206,12 @@ pub(crate) const PLATFORMS: &[Platform] = &[
 /// When libtorch is not published for it; the message says what else the user can do.
 pub(crate) fn host() -> anyhow::Result<&'static Platform> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    let row = PLATFORMS
-        .iter()
-        .find(|platform| (platform.os, platform.arch) == (os, arch));
+    let row = PLATFORMS.iter().find(|platform| (platform.os, platform.arch) == (os, arch));
     match row {
         Some(platform) if !cfg!(target_env = "musl") => Ok(platform),
         _ => bail!(
             "there is no libtorch {LIBTORCH} to fetch for {os} {arch}{}: build it yourself and set LIBTORCH to its folder",
-            if cfg!(target_env = "musl") {
-                " with musl"
-            } else {
-                ""
-            }
+            if cfg!(target_env = "musl") { " with musl" } else { "" }
         ),
     }
 }
@@ -256,10 +236,7 @@ mod tests {
                 assert!(wheel.file.ends_with(arch_tag), "{}", wheel.file);
                 assert_eq!(wheel.sha256.len(), 64, "{}", wheel.file);
                 assert!(
-                    wheel
-                        .sha256
-                        .bytes()
-                        .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+                    wheel.sha256.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
                 );
             }
         }
@@ -267,11 +244,8 @@ mod tests {
 
     #[test]
     fn no_digest_stands_twice() {
-        let mut digests: Vec<_> = PLATFORMS
-            .iter()
-            .flat_map(|p| p.wheels)
-            .map(|w| w.sha256)
-            .collect();
+        let mut digests: Vec<_> =
+            PLATFORMS.iter().flat_map(|p| p.wheels).map(|w| w.sha256).collect();
         digests.sort_unstable();
         assert!(digests.windows(2).all(|pair| pair[0] != pair[1]));
     }
@@ -293,12 +267,7 @@ mod tests {
     fn what_the_program_loads_is_among_what_is_unpacked() {
         let host = host().expect("the tests run on a platform of the table");
         for library in loaded_libraries() {
-            assert!(
-                host.wheels
-                    .iter()
-                    .any(|wheel| wheel.libraries.contains(library)),
-                "{library}"
-            );
+            assert!(host.wheels.iter().any(|wheel| wheel.libraries.contains(library)), "{library}");
         }
     }
 }

@@ -54,9 +54,7 @@ pub(crate) fn run(subcommand: &str, args: Vec<OsString>) -> Result<ExitCode> {
 fn help(subcommand: &str) -> Result<ExitCode> {
     let mut command = Command::new(cargo());
     command.args(["run", "--quiet", "--package", "detgate", "--manifest-path"]);
-    command
-        .arg(repository().join("Cargo.toml"))
-        .args(["--", subcommand, "--help"]);
+    command.arg(repository().join("Cargo.toml")).args(["--", subcommand, "--help"]);
     hand_over(command)
 }
 
@@ -67,13 +65,7 @@ fn with_project(mut args: Vec<OsString>, here: &Path) -> Vec<OsString> {
         .any(|arg| arg == "--project" || arg.as_encoded_bytes().starts_with(b"--project="));
     if !named && !in_project(here) {
         // First, because what follows a `--` is no flag.
-        args.splice(
-            0..0,
-            [
-                "--project".into(),
-                repository().join("fixtures/demo").into(),
-            ],
-        );
+        args.splice(0..0, ["--project".into(), repository().join("fixtures/demo").into()]);
     }
     args
 }
@@ -100,10 +92,7 @@ fn build(libtorch: &Libtorch) -> Result<PathBuf> {
         "--features",
         FEATURES,
     ]);
-    command
-        .arg("--manifest-path")
-        .arg(repository().join("Cargo.toml"))
-        .envs(libtorch.build_env());
+    command.arg("--manifest-path").arg(repository().join("Cargo.toml")).envs(libtorch.build_env());
     if !terminal {
         command.arg("--quiet");
     }
@@ -135,10 +124,7 @@ fn program(name: &OsStr) -> Result<PathBuf> {
     let Some(target) = xtask.parent().and_then(Path::parent) else {
         bail!("{} is not in a cargo target folder", xtask.display());
     };
-    let program = target
-        .join("release")
-        .join(name)
-        .with_extension(std::env::consts::EXE_EXTENSION);
+    let program = target.join("release").join(name).with_extension(std::env::consts::EXE_EXTENSION);
     ensure!(
         program.is_file(),
         "cargo built detgate, but not as {}: start it with `cargo xtask`",
@@ -170,15 +156,8 @@ fn hand_over(mut command: Command) -> Result<ExitCode> {
     // SAFETY: the handler is a function that lives as long as the process and touches no state.
     unsafe { SetConsoleCtrlHandler(Some(let_pass), 1) };
     let program = command.get_program().to_string_lossy().into_owned();
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {program}"))?;
-    Ok(ExitCode::from(
-        status
-            .code()
-            .and_then(|code| u8::try_from(code).ok())
-            .unwrap_or(70),
-    ))
+    let status = command.status().with_context(|| format!("cannot start {program}"))?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(70)))
 }
 
 #[cfg(test)]
@@ -209,9 +188,6 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("data/processed")).unwrap();
         std::fs::write(dir.path().join("data/processed/project_config.json"), "{}").unwrap();
         assert!(in_project(&deep));
-        assert!(
-            !in_project(&deep.join("9")),
-            "the project is nine folders up"
-        );
+        assert!(!in_project(&deep.join("9")), "the project is nine folders up");
     }
 }

@@ -30,55 +30,30 @@ pub(crate) fn find() -> Result<Python> {
         let exe = PathBuf::from(exe);
         let found = probe(&exe);
         return found.with_context(|| {
-            format!(
-                "DETGATE_PYTHON is {}, which is not a Python >= 3.10",
-                exe.display()
-            )
+            format!("DETGATE_PYTHON is {}, which is not a Python >= 3.10", exe.display())
         });
     }
     let names: &[&str] = if cfg!(windows) {
         &["python", "py", "python3"]
     } else {
-        &[
-            "python3",
-            "python",
-            "python3.14",
-            "python3.13",
-            "python3.12",
-            "python3.11",
-            "python3.10",
-        ]
+        &["python3", "python", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10"]
     };
     match names.iter().find_map(|name| probe(Path::new(name))) {
         Some(python) => Ok(python),
-        None => bail!(
-            "there is no Python >= {}.{} on the path: {}",
-            OLDEST.0,
-            OLDEST.1,
-            remedy()
-        ),
+        None => bail!("there is no Python >= {}.{} on the path: {}", OLDEST.0, OLDEST.1, remedy()),
     }
 }
 
 fn probe(exe: &Path) -> Option<Python> {
     let script = "import sys; print('%d %d %d' % sys.version_info[:3])";
-    let output = Command::new(exe)
-        .args(["-c", script])
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new(exe).args(["-c", script]).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    let numbers: Vec<u32> = text
-        .split_whitespace()
-        .filter_map(|word| word.parse().ok())
-        .collect();
+    let numbers: Vec<u32> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let [major, minor, patch] = numbers[..] else {
         return None;
     };
-    ((major, minor) >= OLDEST).then(|| Python {
-        exe: exe.to_owned(),
-        version: format!("{major}.{minor}.{patch}"),
-    })
+    ((major, minor) >= OLDEST)
+        .then(|| Python { exe: exe.to_owned(), version: format!("{major}.{minor}.{patch}") })
 }
 
 impl Python {
@@ -161,11 +136,7 @@ pub(crate) fn finished_venv(dir: &Path, requirements: &str) -> Option<PathBuf> {
 }
 
 fn venv_python(dir: &Path) -> PathBuf {
-    dir.join(if cfg!(windows) {
-        r"Scripts\python.exe"
-    } else {
-        "bin/python"
-    })
+    dir.join(if cfg!(windows) { r"Scripts\python.exe" } else { "bin/python" })
 }
 
 fn install(python: &Path, dir: &Path, requirements: &str) -> Result<()> {
@@ -202,9 +173,7 @@ pub(crate) fn pip(python: &Path, subcommand: &str) -> Command {
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(stderr_again());
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {program}"))?;
+    let status = command.status().with_context(|| format!("cannot start {program}"))?;
     ensure!(status.success(), "{program} failed ({status})");
     Ok(())
 }

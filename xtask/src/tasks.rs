@@ -39,10 +39,7 @@ impl Steps {
     fn new() -> Result<Steps> {
         let shell = Shell::new().context("cannot tell the working directory")?;
         shell.change_dir(repository());
-        Ok(Steps {
-            shell,
-            done: Vec::new(),
-        })
+        Ok(Steps { shell, done: Vec::new() })
     }
 
     fn run(&mut self, name: &'static str, command: impl FnOnce(&Shell) -> xshell::Result<()>) {
@@ -60,17 +57,13 @@ impl Steps {
 
     fn skip(&mut self, name: &'static str, why: &'static str) {
         eprintln!("\n== {name}\nskipped: {why}");
-        self.done
-            .push((name, Outcome::Skipped(why), Duration::ZERO));
+        self.done.push((name, Outcome::Skipped(why), Duration::ZERO));
     }
 
     /// Prints the summary; 1 when a step failed.
     fn finish(self) -> ExitCode {
         eprintln!("\n{}", summary(&self.done));
-        let failed = self
-            .done
-            .iter()
-            .any(|(_, outcome, _)| *outcome == Outcome::Failed);
+        let failed = self.done.iter().any(|(_, outcome, _)| *outcome == Outcome::Failed);
         ExitCode::from(u8::from(failed))
     }
 }
@@ -102,10 +95,7 @@ impl Environment {
     }
 
     fn pythons(&self) -> [(&'static str, &PathBuf); 2] {
-        [
-            ("DETGATE_TEST_PYTHON", &self.test_python),
-            ("DETGATE_MLFLOW_PYTHON", &self.mlflow_python),
-        ]
+        [("DETGATE_TEST_PYTHON", &self.test_python), ("DETGATE_MLFLOW_PYTHON", &self.mlflow_python)]
     }
 }
 
@@ -139,40 +129,23 @@ fn lint_steps(steps: &mut Steps, libtorch: &Libtorch) {
     let cargo = cargo();
     let clippy = ["clippy", "--quiet", "--all-targets", "--package"];
     let deny = ["--", "--deny", "warnings"];
-    steps.run("clippy: xtask", |sh| {
-        cmd!(sh, "{cargo} {clippy...} xtask {deny...}").run()
-    });
-    steps.run("clippy: no features", |sh| {
-        cmd!(sh, "{cargo} {clippy...} detgate {deny...}").run()
-    });
+    steps.run("clippy: xtask", |sh| cmd!(sh, "{cargo} {clippy...} xtask {deny...}").run());
+    steps.run("clippy: no features", |sh| cmd!(sh, "{cargo} {clippy...} detgate {deny...}").run());
     steps.run("clippy: mlflow", |sh| {
-        cmd!(
-            sh,
-            "{cargo} {clippy...} detgate --features mlflow {deny...}"
-        )
-        .run()
+        cmd!(sh, "{cargo} {clippy...} detgate --features mlflow {deny...}").run()
     });
     steps.run("clippy: torch, mlflow", |sh| {
-        cmd!(
-            sh,
-            "{cargo} {clippy...} detgate --release --features {FEATURES} {deny...}"
-        )
-        .envs(libtorch.build_env())
-        .run()
+        cmd!(sh, "{cargo} {clippy...} detgate --release --features {FEATURES} {deny...}")
+            .envs(libtorch.build_env())
+            .run()
     });
 }
 
 fn deny_steps(steps: &mut Steps) {
-    let (rules, advisories) = (
-        "cargo deny: licences, bans, sources",
-        "cargo deny: advisories",
-    );
+    let (rules, advisories) = ("cargo deny: licences, bans, sources", "cargo deny: advisories");
     let cargo = cargo();
     let succeeds = |args: &[&str]| {
-        let output = Command::new(&cargo)
-            .args(args)
-            .current_dir(repository())
-            .output();
+        let output = Command::new(&cargo).args(args).current_dir(repository()).output();
         output.is_ok_and(|output| output.status.success())
     };
     if !succeeds(&["deny", "--version"]) {
@@ -182,19 +155,12 @@ fn deny_steps(steps: &mut Steps) {
         return;
     }
     let deny = ["deny", "--log-level", "error"];
-    steps.run(rules, |sh| {
-        cmd!(sh, "{cargo} {deny...} check licenses bans sources").run()
-    });
+    steps.run(rules, |sh| cmd!(sh, "{cargo} {deny...} check licenses bans sources").run());
     // The database is a git repository, which a closed network does not let through.
     if succeeds(&["deny", "fetch", "db"]) {
-        steps.run(advisories, |sh| {
-            cmd!(sh, "{cargo} {deny...} check advisories").run()
-        });
+        steps.run(advisories, |sh| cmd!(sh, "{cargo} {deny...} check advisories").run());
     } else {
-        steps.skip(
-            advisories,
-            "the RustSec database cannot be fetched from here",
-        );
+        steps.skip(advisories, "the RustSec database cannot be fetched from here");
     }
 }
 
@@ -205,33 +171,20 @@ fn test_steps(steps: &mut Steps, environment: &Environment) {
     let torch = ["detgate", "--release", "--features", FEATURES];
     let build_env = environment.libtorch.build_env();
     let loader_env = environment.libtorch.loader_env();
-    steps.run("test: xtask", |sh| {
-        cmd!(sh, "{cargo} {test...} xtask").run()
-    });
-    steps.run("test: no features", |sh| {
-        cmd!(sh, "{cargo} {test...} detgate").envs(pythons).run()
-    });
+    steps.run("test: xtask", |sh| cmd!(sh, "{cargo} {test...} xtask").run());
+    steps.run("test: no features", |sh| cmd!(sh, "{cargo} {test...} detgate").envs(pythons).run());
     steps.run("test: mlflow", |sh| {
-        cmd!(sh, "{cargo} {test...} detgate --features mlflow")
-            .envs(pythons)
-            .run()
+        cmd!(sh, "{cargo} {test...} detgate --features mlflow").envs(pythons).run()
     });
     // Without the loader's variable (except on Windows, which has no rpath): this also tests the rpath.
     let windows_env = loader_env.clone().filter(|_| cfg!(windows));
     steps.run("test: torch, mlflow", |sh| {
         let command = cmd!(sh, "{cargo} {test...} {torch...} --lib --bins --tests");
-        command
-            .envs(pythons)
-            .envs(build_env.clone())
-            .envs(windows_env)
-            .run()
+        command.envs(pythons).envs(build_env.clone()).envs(windows_env).run()
     });
     // cargo links doctests without the build script's rpath.
     steps.run("doctests: torch, mlflow", |sh| {
-        cmd!(sh, "{cargo} {test...} {torch...} --doc")
-            .envs(build_env)
-            .envs(loader_env)
-            .run()
+        cmd!(sh, "{cargo} {test...} {torch...} --doc").envs(build_env).envs(loader_env).run()
     });
 }
 
@@ -243,14 +196,7 @@ pub(crate) fn bench(args: Vec<OsString>) -> Result<ExitCode> {
     let libtorch = libtorch::provide()?;
     let status = Command::new(cargo())
         .current_dir(repository())
-        .args([
-            "bench",
-            "--package",
-            "detgate",
-            "--benches",
-            "--features",
-            FEATURES,
-        ])
+        .args(["bench", "--package", "detgate", "--benches", "--features", FEATURES])
         .args(args)
         .envs(libtorch.build_env())
         .envs(libtorch.loader_env().filter(|_| cfg!(windows)))
@@ -264,49 +210,30 @@ mod tests {
     use super::*;
 
     fn shell_steps() -> Steps {
-        Steps {
-            shell: Shell::new().unwrap(),
-            done: Vec::new(),
-        }
+        Steps { shell: Shell::new().unwrap(), done: Vec::new() }
     }
 
     #[test]
     fn a_failed_step_fails_the_whole_but_not_the_steps_after_it() {
         let mut steps = shell_steps();
         let cargo = cargo();
-        steps.run("first", |sh| {
-            cmd!(sh, "{cargo} no-such-command")
-                .quiet()
-                .ignore_stderr()
-                .run()
-        });
-        steps.run("second", |sh| {
-            cmd!(sh, "{cargo} --version").quiet().ignore_stdout().run()
-        });
+        steps.run("first", |sh| cmd!(sh, "{cargo} no-such-command").quiet().ignore_stderr().run());
+        steps.run("second", |sh| cmd!(sh, "{cargo} --version").quiet().ignore_stdout().run());
         let outcomes: Vec<_> = steps
             .done
             .iter()
             .map(|(name, outcome, _)| (*name, *outcome == Outcome::Passed))
             .collect();
         assert_eq!(outcomes, [("first", false), ("second", true)]);
-        assert_eq!(
-            format!("{:?}", steps.finish()),
-            format!("{:?}", ExitCode::from(1))
-        );
+        assert_eq!(format!("{:?}", steps.finish()), format!("{:?}", ExitCode::from(1)));
     }
 
     #[test]
     fn a_skipped_step_says_why_and_does_not_fail() {
         let mut steps = shell_steps();
         steps.skip("deny", "not installed");
-        assert_eq!(
-            summary(&steps.done),
-            "skipped          deny: not installed\n"
-        );
-        assert_eq!(
-            format!("{:?}", steps.finish()),
-            format!("{:?}", ExitCode::SUCCESS)
-        );
+        assert_eq!(summary(&steps.done), "skipped          deny: not installed\n");
+        assert_eq!(format!("{:?}", steps.finish()), format!("{:?}", ExitCode::SUCCESS));
     }
 
     /// Without a digest, an index could serve anything under the pinned name.
@@ -315,9 +242,8 @@ mod tests {
         let packages = TEST_REQUIREMENTS
             .lines()
             .filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic()));
-        let names: Vec<_> = packages
-            .inspect(|line| assert!(line.contains("=="), "{line}"))
-            .collect();
+        let names: Vec<_> =
+            packages.inspect(|line| assert!(line.contains("=="), "{line}")).collect();
         assert!(names.len() >= 3, "{names:?}");
         let blocks = TEST_REQUIREMENTS.matches("--hash=sha256:").count();
         assert!(blocks >= names.len(), "{blocks} digests for {names:?}");

@@ -3,10 +3,7 @@
 use std::process::{Command, Output};
 
 fn xtask(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(args)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_xtask")).args(args).output().unwrap()
 }
 
 #[test]
@@ -26,11 +23,7 @@ fn help_goes_to_stdout_and_is_no_error() {
     for args in [&["--help"][..], &[], &["doctor", "-h"]] {
         let output = xtask(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}");
-        assert!(
-            String::from_utf8(output.stdout)
-                .unwrap()
-                .contains("cargo xtask COMMAND")
-        );
+        assert!(String::from_utf8(output.stdout).unwrap().contains("cargo xtask COMMAND"));
         assert!(output.stderr.is_empty());
     }
 }

@@ -15,25 +15,10 @@ fn libtorch() -> TempDir {
     fs::create_dir(&lib).unwrap();
     fs::write(dir.path().join("build-version"), "2.13.0\n").unwrap();
     // A megabyte of data, so that cutting the file short cuts what the loader maps.
-    library(
-        &lib,
-        "libc10.so",
-        "char c10_data[1 << 20] = {1}; int c10(void) { return 1; }",
-        &[],
-    );
-    library(
-        &lib,
-        "libcudart.so.13",
-        "int cudart(void) { return 1; }",
-        &[],
-    );
+    library(&lib, "libc10.so", "char c10_data[1 << 20] = {1}; int c10(void) { return 1; }", &[]);
+    library(&lib, "libcudart.so.13", "int cudart(void) { return 1; }", &[]);
     let source = "int c10(void); int cudart(void); int torch(void) { return c10() + cudart(); }";
-    library(
-        &lib,
-        "libtorch_cpu.so",
-        source,
-        &["libc10.so", "libcudart.so.13"],
-    );
+    library(&lib, "libtorch_cpu.so", source, &["libc10.so", "libcudart.so.13"]);
     dir
 }
 
@@ -65,26 +50,16 @@ fn diagnosis(libtorch: &Path) -> String {
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let missing = text.lines().any(|line| line.starts_with("MISSING"));
-    assert_eq!(
-        output.status.code(),
-        Some(if missing { 2 } else { 0 }),
-        "{text}"
-    );
-    let line = text
-        .lines()
-        .find(|line| line.split_whitespace().nth(1) == Some("libtorch"));
-    line.unwrap_or_else(|| panic!("no line about libtorch in:\n{text}"))
-        .to_owned()
+    assert_eq!(output.status.code(), Some(if missing { 2 } else { 0 }), "{text}");
+    let line = text.lines().find(|line| line.split_whitespace().nth(1) == Some("libtorch"));
+    line.unwrap_or_else(|| panic!("no line about libtorch in:\n{text}")).to_owned()
 }
 
 #[test]
 fn a_whole_libtorch_is_good() {
     let dir = libtorch();
     let line = diagnosis(dir.path());
-    assert!(
-        line.starts_with("ok") && line.contains("2.13.0 loads and fits tch 0.26.0"),
-        "{line}"
-    );
+    assert!(line.starts_with("ok") && line.contains("2.13.0 loads and fits tch 0.26.0"), "{line}");
 }
 
 #[test]
@@ -111,20 +86,14 @@ fn a_missing_library_is_named() {
 fn a_library_that_was_cut_short_is_named() {
     for bytes in [0, 10, 100, 5_000, 500_000] {
         let dir = libtorch();
-        let file = fs::File::options()
-            .write(true)
-            .open(dir.path().join("lib/libc10.so"))
-            .unwrap();
+        let file = fs::File::options().write(true).open(dir.path().join("lib/libc10.so")).unwrap();
         file.set_len(bytes).unwrap();
         let line = diagnosis(dir.path());
         assert!(
             line.starts_with("MISSING") && line.contains("libc10.so"),
             "{bytes} bytes left: {line}"
         );
-        assert!(
-            line.contains("cut short or damaged"),
-            "{bytes} bytes left: {line}"
-        );
+        assert!(line.contains("cut short or damaged"), "{bytes} bytes left: {line}");
     }
 }
 
@@ -133,10 +102,7 @@ fn another_version_is_refused_with_both_numbers() {
     let dir = libtorch();
     fs::write(dir.path().join("build-version"), "2.4.0+cpu\n").unwrap();
     let line = diagnosis(dir.path());
-    assert!(
-        line.contains("holds version 2.4.0, but tch 0.26.0 needs 2.13.0"),
-        "{line}"
-    );
+    assert!(line.contains("holds version 2.4.0, but tch 0.26.0 needs 2.13.0"), "{line}");
 }
 
 #[test]

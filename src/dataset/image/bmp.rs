@@ -25,9 +25,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
         (RAW | BITFIELDS, 16 | 24 | 32) => header.direct(input, &mut image)?,
         (RLE8 | RLE4, 4 | 8) => header.run_lengths(input, &mut image)?,
         (compression, bits) => {
-            return Err(unsupported(format!(
-                "compression {compression} of {bits}-bit pixels"
-            )));
+            return Err(unsupported(format!("compression {compression} of {bits}-bit pixels")));
         }
     }
     Ok(image)
@@ -41,9 +39,7 @@ impl<'a> Input<'a> {
     fn slice(self, at: usize, len: usize) -> Result<&'a [u8], DecodeError> {
         at.checked_add(len)
             .and_then(|end| self.0.get(at..end))
-            .ok_or(DecodeError::Truncated {
-                format: Format::Bmp,
-            })
+            .ok_or(DecodeError::Truncated { format: Format::Bmp })
     }
 
     fn u16(self, at: usize) -> Result<u32, DecodeError> {
@@ -115,11 +111,7 @@ impl Header {
         let height = input.u32(22)?;
         // Pillow's test for a negative height.
         let top_down = height >> 24 == 0xFF;
-        let height = if top_down {
-            height.wrapping_neg()
-        } else {
-            height
-        };
+        let height = if top_down { height.wrapping_neg() } else { height };
         Ok(Self {
             size: Size::checked(Format::Bmp, input.u32(18)?, height)?,
             top_down,
@@ -139,11 +131,7 @@ impl Header {
         at: usize,
     ) -> Result<usize, DecodeError> {
         let entry = if header_size == 12 { 3 } else { 4 };
-        let said = if header_size == 12 {
-            0
-        } else {
-            input.u32(46)? as usize
-        };
+        let said = if header_size == 12 { 0 } else { input.u32(46)? as usize };
         let colors = if said == 0 { 1 << self.bits } else { said };
         if colors > 256 {
             return Err(unsupported(format!("a palette of {colors} colours")));
@@ -153,17 +141,11 @@ impl Header {
             self.offset += colors * entry;
         }
         let bytes = input.slice(at, colors * entry)?;
-        self.palette = bytes
-            .chunks_exact(entry)
-            .map(|c| [c[2], c[1], c[0]])
-            .collect();
+        self.palette = bytes.chunks_exact(entry).map(|c| [c[2], c[1], c[0]]).collect();
         let ramp = (0..=255).map(|v| [v; 3]);
         let is_ramp = self.palette.iter().copied().eq(ramp.clone().take(colors));
-        let missing = if is_ramp {
-            ramp.skip(colors).collect()
-        } else {
-            vec![[0; 3]; 256 - colors]
-        };
+        let missing =
+            if is_ramp { ramp.skip(colors).collect() } else { vec![[0; 3]; 256 - colors] };
         self.palette.extend(missing);
         Ok(colors * entry)
     }
@@ -172,11 +154,7 @@ impl Header {
     fn row<'a>(&self, input: Input<'a>, row: usize) -> Result<&'a [u8], DecodeError> {
         let bits = self.size.width as usize * self.bits as usize;
         let stride = bits.div_ceil(32) * 4;
-        let stored = if self.top_down {
-            row
-        } else {
-            self.size.height as usize - 1 - row
-        };
+        let stored = if self.top_down { row } else { self.size.height as usize - 1 - row };
         let start = self.offset.saturating_add(stride * stored);
         input.slice(start, bits.div_ceil(8))
     }
@@ -184,9 +162,7 @@ impl Header {
     fn indexed(&self, input: Input<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
         let bits = self.bits as usize;
         let mask = u8::MAX >> (8 - bits);
-        let rows = image
-            .pixels_mut()
-            .chunks_exact_mut(self.size.width as usize);
+        let rows = image.pixels_mut().chunks_exact_mut(self.size.width as usize);
         for (y, out) in rows.enumerate() {
             for (pixels, byte) in out.chunks_mut(8 / bits).zip(self.row(input, y)?) {
                 for (i, pixel) in pixels.iter_mut().enumerate() {
@@ -201,18 +177,12 @@ impl Header {
     fn direct(&self, input: Input<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
         let channels = self.channels()?;
         let bytes_per_pixel = self.bits as usize / 8;
-        let rows = image
-            .pixels_mut()
-            .chunks_exact_mut(self.size.width as usize);
+        let rows = image.pixels_mut().chunks_exact_mut(self.size.width as usize);
         for (y, out) in rows.enumerate() {
-            for (pixel, bytes) in out
-                .iter_mut()
-                .zip(self.row(input, y)?.chunks_exact(bytes_per_pixel))
+            for (pixel, bytes) in
+                out.iter_mut().zip(self.row(input, y)?.chunks_exact(bytes_per_pixel))
             {
-                let value = bytes
-                    .iter()
-                    .rev()
-                    .fold(0, |sum, &b| sum << 8 | u32::from(b));
+                let value = bytes.iter().rev().fold(0, |sum, &b| sum << 8 | u32::from(b));
                 *pixel = channels.map(|channel| channel.of(value));
             }
         }
@@ -238,12 +208,8 @@ impl Header {
 
     fn run_lengths(&self, input: Input<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
         let codes = input.0.get(self.offset..).unwrap_or_default();
-        let indices = Runs {
-            codes,
-            at: 0,
-            offset: self.offset,
-        }
-        .expand(self.size, self.compression == RLE4)?;
+        let indices = Runs { codes, at: 0, offset: self.offset }
+            .expand(self.size, self.compression == RLE4)?;
         let width = self.size.width as usize;
         let height = self.size.height as usize;
         let rows = image.pixels_mut().chunks_exact_mut(width);
@@ -271,10 +237,7 @@ struct Channel {
 impl Channel {
     fn new(mask: u32) -> Self {
         let shift = mask.trailing_zeros();
-        Self {
-            shift,
-            max: mask >> shift,
-        }
+        Self { shift, max: mask >> shift }
     }
 
     /// 0..=255, rounded down as Pillow's unpackers do.
@@ -332,20 +295,14 @@ impl Runs<'_> {
                 }
                 (count, value) => {
                     let count = usize::from(count).min(width.saturating_sub(x));
-                    let pair = if rle4 {
-                        [value >> 4, value & 15]
-                    } else {
-                        [value; 2]
-                    };
+                    let pair = if rle4 { [value >> 4, value & 15] } else { [value; 2] };
                     out.extend((0..count).map(|i| pair[i % 2]));
                     x += count;
                 }
             }
         }
         if out.len() < total {
-            return Err(DecodeError::Truncated {
-                format: Format::Bmp,
-            });
+            return Err(DecodeError::Truncated { format: Format::Bmp });
         }
         Ok(out)
     }
@@ -368,8 +325,5 @@ impl Runs<'_> {
 }
 
 fn unsupported(reason: String) -> DecodeError {
-    DecodeError::Unsupported {
-        format: Format::Bmp,
-        reason,
-    }
+    DecodeError::Unsupported { format: Format::Bmp, reason }
 }

@@ -20,32 +20,21 @@ use super::{DecodeError, Format, RgbImage, Size};
 
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let ran_out = Cell::new(false);
-    let source = Source {
-        rest: bytes,
-        ran_out: &ran_out,
-    };
+    let source = Source { rest: bytes, ran_out: &ran_out };
     // libjpeg reports fatal errors by unwinding out of C; the crate does that with `resume_unwind`,
     // which does not run the panic hook, so nothing is printed.
     let outcome = catch_unwind(AssertUnwindSafe(|| decompress(source)));
     match outcome {
         Ok(Ok(image)) => Ok(image),
-        _ if ran_out.get() => Err(DecodeError::Truncated {
-            format: Format::Jpeg,
-        }),
+        _ if ran_out.get() => Err(DecodeError::Truncated { format: Format::Jpeg }),
         Ok(Err(error)) => Err(error),
         Err(panic) => Err(corrupt(message(panic.as_ref()))),
     }
 }
 
 fn decompress(source: Source<'_>) -> Result<RgbImage, DecodeError> {
-    let decoder = Decompress::builder()
-        .from_reader(source)
-        .map_err(|e| corrupt(&e.to_string()))?;
-    let size = Size::checked(
-        Format::Jpeg,
-        to_u32(decoder.width()),
-        to_u32(decoder.height()),
-    )?;
+    let decoder = Decompress::builder().from_reader(source).map_err(|e| corrupt(&e.to_string()))?;
+    let size = Size::checked(Format::Jpeg, to_u32(decoder.width()), to_u32(decoder.height()))?;
     match decoder.components().len() {
         1 => gray(decoder, size),
         3 => rgb(decoder, size),
@@ -68,11 +57,7 @@ fn gray(decoder: Decompress<Source<'_>>, size: Size) -> Result<RgbImage, DecodeE
 
 fn rgb(decoder: Decompress<Source<'_>>, size: Size) -> Result<RgbImage, DecodeError> {
     let data = scanlines(decoder, ColorSpace::JCS_RGB, size, 3)?;
-    Ok(RgbImage {
-        width: size.width,
-        height: size.height,
-        data,
-    })
+    Ok(RgbImage { width: size.width, height: size.height, data })
 }
 
 /// Pillow reads every four-component JPEG as Adobe writes it, inverted, with or without Adobe's
@@ -80,11 +65,7 @@ fn rgb(decoder: Decompress<Source<'_>>, size: Size) -> Result<RgbImage, DecodeEr
 fn cmyk(decoder: Decompress<Source<'_>>, size: Size) -> Result<RgbImage, DecodeError> {
     let samples = scanlines(decoder, ColorSpace::JCS_CMYK, size, 4)?;
     let mut image = size.black()?;
-    for (pixel, inverted) in image
-        .pixels_mut()
-        .iter_mut()
-        .zip(samples.as_chunks::<4>().0)
-    {
+    for (pixel, inverted) in image.pixels_mut().iter_mut().zip(samples.as_chunks::<4>().0) {
         *pixel = inverted_cmyk_to_rgb(*inverted);
     }
     Ok(image)
@@ -152,10 +133,7 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 }
 
 fn corrupt(reason: &str) -> DecodeError {
-    DecodeError::Corrupt {
-        format: Format::Jpeg,
-        reason: reason.to_owned(),
-    }
+    DecodeError::Corrupt { format: Format::Jpeg, reason: reason.to_owned() }
 }
 
 /// JPEG dimensions have 16 bits; anything else becomes too large.

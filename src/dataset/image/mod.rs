@@ -159,14 +159,9 @@ pub enum DecodeError {
 /// # Errors
 /// [`ImageError`], which names the file. Never panics, whatever the file holds.
 pub fn decode(path: &Path) -> Result<RgbImage, ImageError> {
-    let bytes = std::fs::read(path).map_err(|error| ImageError::Read {
-        path: path.to_path_buf(),
-        error,
-    })?;
-    decode_bytes(&bytes).map_err(|error| ImageError::Decode {
-        path: path.to_path_buf(),
-        error,
-    })
+    let bytes = std::fs::read(path)
+        .map_err(|error| ImageError::Read { path: path.to_path_buf(), error })?;
+    decode_bytes(&bytes).map_err(|error| ImageError::Decode { path: path.to_path_buf(), error })
 }
 
 /// Decodes one image that is already in memory; see [`decode`].
@@ -189,26 +184,10 @@ fn recognise(bytes: &[u8]) -> Result<Format, DecodeError> {
         [0xFF, 0xD8, 0xFF, ..] => Ok(Format::Jpeg),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Ok(Format::Png),
         [b'B', b'M', ..] => Ok(Format::Bmp),
-        [
-            b'R',
-            b'I',
-            b'F',
-            b'F',
-            _,
-            _,
-            _,
-            _,
-            b'W',
-            b'E',
-            b'B',
-            b'P',
-            ..,
-        ] => Ok(Format::WebP),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Ok(Format::WebP),
         _ => {
             let start: Vec<_> = bytes.iter().take(8).map(|b| format!("{b:02x}")).collect();
-            Err(DecodeError::Unrecognised {
-                start: start.join(" "),
-            })
+            Err(DecodeError::Unrecognised { start: start.join(" ") })
         }
     }
 }
@@ -224,11 +203,7 @@ impl Size {
     /// Refuses images without area and decompression bombs, before anything is allocated for them.
     fn checked(format: Format, width: u32, height: u32) -> Result<Self, DecodeError> {
         if width == 0 || height == 0 {
-            return Err(DecodeError::NoArea {
-                format,
-                width,
-                height,
-            });
+            return Err(DecodeError::NoArea { format, width, height });
         }
         if u64::from(width) * u64::from(height) > MAX_PIXELS {
             return Err(DecodeError::TooLarge { width, height });
@@ -245,10 +220,7 @@ impl Size {
         let mut buffer = Vec::new();
         buffer
             .try_reserve_exact(len)
-            .map_err(|_| DecodeError::OutOfMemory {
-                width: self.width,
-                height: self.height,
-            })?;
+            .map_err(|_| DecodeError::OutOfMemory { width: self.width, height: self.height })?;
         buffer.resize(len, 0);
         Ok(buffer)
     }
@@ -256,11 +228,7 @@ impl Size {
     /// A black image.
     fn black(self) -> Result<RgbImage, DecodeError> {
         let data = self.buffer(3 * self.pixels())?;
-        Ok(RgbImage {
-            width: self.width,
-            height: self.height,
-            data,
-        })
+        Ok(RgbImage { width: self.width, height: self.height, data })
     }
 }
 

@@ -29,23 +29,14 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let size = Size::checked(Format::Png, header.width, header.height)?;
 
     let mut reader = decoder.read_info().map_err(failed)?;
-    let len = reader
-        .output_buffer_size()
-        .ok_or_else(|| corrupt("its rows are too long"))?;
+    let len = reader.output_buffer_size().ok_or_else(|| corrupt("its rows are too long"))?;
     let mut samples = size.buffer(len)?;
     let frame = reader.next_frame(&mut samples).map_err(failed)?;
     if (frame.width, frame.height) != (size.width, size.height) {
         return Err(corrupt("its first frame is not of the image's size"));
     }
     let palette = reader.info().palette.as_deref().unwrap_or_default();
-    to_rgb(
-        &samples,
-        frame.line_size,
-        frame.color_type,
-        frame.bit_depth,
-        palette,
-        size,
-    )
+    to_rgb(&samples, frame.line_size, frame.color_type, frame.bit_depth, palette, size)
 }
 
 /// Applies one row converter to all rows of `samples`.
@@ -135,17 +126,12 @@ impl Palette {
 fn failed(error: DecodingError) -> DecodeError {
     match error {
         DecodingError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
-            DecodeError::Truncated {
-                format: Format::Png,
-            }
+            DecodeError::Truncated { format: Format::Png }
         }
         other => corrupt(&other.to_string()),
     }
 }
 
 fn corrupt(reason: &str) -> DecodeError {
-    DecodeError::Corrupt {
-        format: Format::Png,
-        reason: reason.trim_end_matches('.').to_owned(),
-    }
+    DecodeError::Corrupt { format: Format::Png, reason: reason.trim_end_matches('.').to_owned() }
 }

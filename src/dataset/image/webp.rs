@@ -33,13 +33,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
 fn failed(error: DecodingError) -> DecodeError {
     match error {
         DecodingError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
-            DecodeError::Truncated {
-                format: Format::WebP,
-            }
+            DecodeError::Truncated { format: Format::WebP }
         }
-        other => DecodeError::Corrupt {
-            format: Format::WebP,
-            reason: other.to_string(),
-        },
+        other => DecodeError::Corrupt { format: Format::WebP, reason: other.to_string() },
     }
 }
