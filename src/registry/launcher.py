@@ -55,7 +55,7 @@ def stop(server):
 
 
 def watch(server):
-    while sys.stdin.buffer.read(4096):
+    while os.read(0, 4096):
         pass
     stop(server)
 

@@ -39,7 +39,7 @@ use std::path::PathBuf;
 pub struct Publication {
     /// The experiment's name; it is created if there is none.
     pub experiment: String,
-    /// The registered model's name, without `/` and `:`; it is created if there is none.
+    /// The registered model's name, without `/`, `:` and `?`; it is created if there is none.
     pub model_name: String,
     /// The run's name, `eval_<UTC time>`.
     pub run_name: String,

@@ -104,10 +104,11 @@ fn names(publication: &Publication) -> Result<(), RegistryError> {
             "an experiment's name has 1 to {EXPERIMENT} characters, not {experiment:?}"
         ));
     }
-    let odd_model = model_name.contains(['/', ':']) || matches!(model_name.trim(), "" | "." | "..");
+    let odd_model =
+        model_name.contains(['/', ':', '?']) || matches!(model_name.trim(), "" | "." | "..");
     if odd_model {
         return refused(format!(
-            "a registered model's name cannot be empty or hold `/` or `:`, like {model_name:?}"
+            "a registered model's name cannot be empty or hold `/`, `:` or `?`, like {model_name:?}"
         ));
     }
     if run_name.trim().is_empty() || model_folder.is_empty() {

@@ -52,11 +52,9 @@ pub fn publish(
                 prepared: &prepared,
                 settings,
             };
-            let result = sequence.run();
-            drop(client);
-            match result {
+            match sequence.run() {
                 // "Connection refused" is no help where the server is ours: its log is.
-                Err(RegistryError::Unreachable { .. }) if !server.is_running() => {
+                Err(RegistryError::Unreachable { .. }) if server.has_ended(&client) => {
                     Err(server.error("ended before everything was logged"))
                 }
                 other => other,

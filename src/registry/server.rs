@@ -29,6 +29,8 @@ const INSPECT: &str = include_str!("inspect_database.py");
 const POLL: Duration = Duration::from_millis(100);
 /// How long a server may take to end; the launcher kills it after 5 s.
 const STOP: Duration = Duration::from_secs(10);
+/// How long after a broken connection a dead server may still look alive.
+const NOTICE: Duration = Duration::from_secs(15);
 /// How often a port is tried that another program took in between.
 const PORT_ATTEMPTS: u32 = 3;
 /// The part of the log that an error shows.
@@ -197,6 +199,18 @@ impl Server {
         matches!(self.launcher.try_wait(), Ok(None))
     }
 
+    /// Whether the server is gone, after a connection to it broke. A dead server's launcher lives on for a moment.
+    pub(super) fn has_ended(&mut self, client: &Client) -> bool {
+        let deadline = Instant::now() + NOTICE;
+        while self.is_running() {
+            if answers(client) || Instant::now() > deadline {
+                return false;
+            }
+            sleep(POLL);
+        }
+        true
+    }
+
     /// What happened to the server, with the end of its log.
     pub(super) fn error(&self, reason: &str) -> RegistryError {
         RegistryError::Server {
@@ -238,6 +252,13 @@ impl Drop for Server {
         }
         let _ = self.launcher.wait();
     }
+}
+
+/// Not asked by /health, which answers before the database does.
+fn answers(client: &Client) -> bool {
+    client
+        .post("experiments/search", &json!({ "max_results": 1 }))
+        .is_ok()
 }
 
 fn address(text: &str) -> Result<Url, RegistryError> {

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use crate::faults::{Fault, proxy};
 use crate::support::{
-    CHECKPOINT, mlflow_python, passed, publication, running_server, settings, start,
-    version_seen_by_python,
+    ADMIN_PASSWORD, CHECKPOINT, mlflow_python, passed, publication, running_server, settings,
+    start, version_seen_by_python,
 };
 
 #[test]
@@ -16,7 +16,7 @@ fn everything_goes_through_the_server_under_awkward_names_too() {
     };
     let server = running_server(&python);
     let folder = tempfile::tempdir().unwrap();
-    let model = "детектор & co?";
+    let model = "детектор & co 50% #1";
     let mut publication = publication(folder.path(), "a/b c?d&e=f+g ü", model);
     publication.artifacts.push(Artifact::bytes(
         "plots/AP & co",
@@ -25,7 +25,7 @@ fn everything_goes_through_the_server_under_awkward_names_too() {
     ));
     publication
         .metrics
-        .extend((0..2100).map(|i| (format!("AP/class {i}"), f64::from(i) / 7.0)));
+        .extend((0..2100).map(|i| (format!("AP/class {i}"), f64::from(i) / 8.0)));
     publication
         .params
         .extend((0..230).map(|i| (format!("param {i}"), "ü".repeat(5000))));
@@ -151,7 +151,7 @@ fn a_server_with_accounts_says_which_variables_to_set_and_takes_the_right_ones()
         wrong.contains("check MLFLOW_TRACKING_USERNAME") && !wrong.contains("hunter2"),
         "{wrong}"
     );
-    assert_eq!(with(Some("password1234")).unwrap().version, "1");
+    assert_eq!(with(Some(ADMIN_PASSWORD)).unwrap().version, "1");
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn what_cannot_be_logged_is_refused_before_a_server_is_started() {
     };
 
     assert!(
-        refusal(&|p| drop(p.metrics.insert("AP".into(), f64::NAN))).contains("metric AP is NaN")
+        refusal(&|p| p.metrics = [("AP".into(), f64::NAN)].into()).contains("metric AP is NaN")
     );
     assert!(refusal(&|p| p.model_name = "team/model".into()).contains("\"team/model\""));
     assert!(

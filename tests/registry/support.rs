@@ -13,6 +13,9 @@ use serde_json::Value;
 
 pub(crate) const CHECKPOINT: &[u8] = b"not really weights, but these very bytes must come back";
 
+/// Of the user `admin`, on servers that have users.
+pub(crate) const ADMIN_PASSWORD: &str = "s3cr3t of this test";
+
 /// A Python with MLflow, or `None` after saying that the test is skipped.
 pub(crate) fn mlflow_python() -> Option<PathBuf> {
     let python = std::env::var_os("DETGATE_MLFLOW_PYTHON").filter(|python| !python.is_empty());
@@ -172,9 +175,11 @@ pub(crate) fn start(python: &Path, options: &[&str]) -> RunningServer {
     const SCRIPT: &str = r#"
 import os, signal, subprocess, sys, threading
 server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *sys.argv[1:]], stdin=subprocess.DEVNULL)
-threading.Thread(target=lambda: (sys.stdin.buffer.read(), os.killpg(0, signal.SIGKILL)), daemon=True).start()
+threading.Thread(target=lambda: (os.read(0, 1), os.killpg(0, signal.SIGKILL)), daemon=True).start()
 server.wait()
 "#;
+    // The tests ask servers with reqwest too, which wants to know its TLS library even for http.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -198,20 +203,14 @@ server.wait()
         .args(["--artifacts-destination", "./artifacts"])
         .args(options)
         .current_dir(folder.path());
-    for variable in [
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
-        "MLFLOW_DISABLE_TELEMETRY",
-    ] {
-        command.env(
-            variable,
-            if variable.contains("JOB") {
-                "false"
-            } else {
-                "true"
-            },
-        );
-    }
-    command.env("MLFLOW_FLASK_SERVER_SECRET_KEY", "only for this test");
+    command.envs([
+        ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
+        ("MLFLOW_DISABLE_TELEMETRY", "true"),
+    ]);
+    command.envs([
+        ("MLFLOW_FLASK_SERVER_SECRET_KEY", "for this test"),
+        ("MLFLOW_AUTH_ADMIN_PASSWORD", ADMIN_PASSWORD),
+    ]);
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     command
         .stdin(Stdio::piped())
