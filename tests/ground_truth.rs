@@ -57,37 +57,19 @@ impl Fixture {
     }
 
     fn describe(&self, error: DatasetError) -> String {
-        error
-            .to_string()
-            .replace(&self.folder.path().display().to_string(), "DIR")
+        error.to_string().replace(&self.folder.path().display().to_string(), "DIR")
     }
 }
 
 fn classes() -> Vec<Category> {
-    [(1, "person"), (3, "car")]
-        .map(|(id, name)| Category {
-            id,
-            name: name.to_owned(),
-        })
-        .to_vec()
+    [(1, "person"), (3, "car")].map(|(id, name)| Category { id, name: name.to_owned() }).to_vec()
 }
 
 #[test]
 fn images_keep_file_order_and_get_their_annotations() {
     let dataset = Fixture::new().load(None).unwrap();
-    assert_eq!(
-        dataset
-            .images
-            .iter()
-            .map(|image| image.id)
-            .collect::<Vec<_>>(),
-        [7, 3]
-    );
-    let ids: Vec<i64> = dataset.images[1]
-        .ground_truth
-        .iter()
-        .map(|gt| gt.id)
-        .collect();
+    assert_eq!(dataset.images.iter().map(|image| image.id).collect::<Vec<_>>(), [7, 3]);
+    let ids: Vec<i64> = dataset.images[1].ground_truth.iter().map(|gt| gt.id).collect();
     assert_eq!(ids, [0, 5]);
     assert!(dataset.images[1].ground_truth[1].is_crowd);
     assert_eq!(dataset.categories, classes());
@@ -107,10 +89,7 @@ fn all_categories_come_from_the_file_on_request() {
     let fixture = Fixture::new();
     fixture.load(None).unwrap();
     let dataset = fixture.load_file(&Classes::FromFile, None).unwrap();
-    assert_eq!(
-        dataset.categories.iter().map(|c| c.id).collect::<Vec<_>>(),
-        [3, 1]
-    );
+    assert_eq!(dataset.categories.iter().map(|c| c.id).collect::<Vec<_>>(), [3, 1]);
 }
 
 #[test]
@@ -133,11 +112,13 @@ fn every_contradiction_is_one_clear_sentence() {
     insta::assert_snapshot!(Fixture::error_after(|t| t["annotations"][2]["bbox"] = json!([5, 5, -1, 9])),
         @"DIR/truth.json: annotation 5 has the box [5.0, 5.0, -1.0, 9.0] and area 80; [x, y, width, height] and area must be finite, width, height and area not negative");
     insta::assert_snapshot!(Fixture::error_after(|t| t["annotations"][2]["id"] = json!(9)),
-        @"DIR/truth.json: annotation id 9 occurs twice; ids must be unique");
+        @"DIR/truth.json: the annotation id 9 occurs twice; it must be unique");
     insta::assert_snapshot!(Fixture::error_after(|t| t["images"][1]["id"] = json!(7)),
-        @"DIR/truth.json: image id 7 occurs twice; ids must be unique");
+        @"DIR/truth.json: the image id 7 occurs twice; it must be unique");
     insta::assert_snapshot!(Fixture::error_after(|t| t["categories"][1]["name"] = json!("dog")),
         @r#"DIR/truth.json: category 1 is "dog" here and "person" in the label map; make them agree"#);
+    insta::assert_snapshot!(Fixture::error_after(|t| t["categories"][0]["name"] = json!("person")),
+        @"DIR/truth.json: the category name person occurs twice; it must be unique");
     insta::assert_snapshot!(Fixture::error_after(|t| t["categories"] = json!([])),
         @"DIR/truth.json: the label map's category 1 (person) is not among its categories");
     insta::assert_snapshot!(Fixture::error_after(|t| { t["images"] = json!([]); t["annotations"] = json!([]); }),
@@ -159,23 +140,11 @@ fn what_is_not_json_or_not_coco_says_where() {
     insta::assert_snapshot!(error("{\"images\": [], \"annotations\": []}"),
         @"DIR/truth.json is not COCO ground truth: missing field `categories` at line 1 column 33");
     let overflow = r#"{"images": [], "categories": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1e999, 1]}]}"#;
-    assert!(
-        error(overflow).contains("number out of range"),
-        "{}",
-        error(overflow)
-    );
+    assert!(error(overflow).contains("number out of range"), "{}", error(overflow));
     let nan = r#"{"images": [], "categories": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, NaN, 1]}]}"#;
     assert!(error(nan).contains("line 1 column"), "{}", error(nan));
-    let missing = load(
-        Path::new("/no/such.json"),
-        fixture.folder.path(),
-        &Classes::FromFile,
-        None,
-    );
+    let missing = load(Path::new("/no/such.json"), fixture.folder.path(), &Classes::FromFile, None);
     assert!(
-        missing
-            .unwrap_err()
-            .to_string()
-            .starts_with("cannot read the ground truth /no/such.json")
+        missing.unwrap_err().to_string().starts_with("cannot read the ground truth /no/such.json")
     );
 }

@@ -12,20 +12,10 @@ use detgate::gate::{
 fn run(metrics: &[(&str, Option<f64>)]) -> Snapshot {
     let mut fingerprint = Fingerprint::default();
     fingerprint.record("images", "0123");
-    let metrics: MetricTable = metrics
-        .iter()
-        .map(|&(name, value)| (name.to_owned(), value))
-        .collect();
-    let provenance = Provenance {
-        checkpoint: "best_demo.pt".into(),
-        ..Provenance::default()
-    };
-    Snapshot {
-        schema: SCHEMA,
-        fingerprint,
-        provenance,
-        metrics,
-    }
+    let metrics: MetricTable =
+        metrics.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+    let provenance = Provenance { checkpoint: "best_demo.pt".into(), ..Provenance::default() };
+    Snapshot { schema: SCHEMA, fingerprint, provenance, metrics }
 }
 
 fn policy(rules: &[(&str, Option<f64>, Option<f64>)]) -> Policy {
@@ -49,11 +39,7 @@ fn finding(
     )
     .unwrap();
     let finding = judgement.comparisons[0].finding.unwrap();
-    let expected = if finding == Finding::Ok {
-        Verdict::Passed
-    } else {
-        Verdict::Regressed
-    };
+    let expected = if finding == Finding::Ok { Verdict::Passed } else { Verdict::Regressed };
     assert_eq!(judgement.verdict, expected);
     assert_eq!(judgement.passed().is_some(), finding == Finding::Ok);
     finding
@@ -65,10 +51,7 @@ fn a_drop_is_judged_against_its_margin_without_rounding_noise() {
     assert_eq!(finding(Some(0.49), Some(0.50), margin), Finding::Ok);
     assert_eq!(finding(Some(0.4899), Some(0.50), margin), Finding::Dropped);
     assert_eq!(finding(Some(0.9), Some(0.5), margin), Finding::Ok);
-    assert_eq!(
-        finding(Some(0.5), Some(0.5), (Some(0.0), None)),
-        Finding::Ok
-    );
+    assert_eq!(finding(Some(0.5), Some(0.5), (Some(0.0), None)), Finding::Ok);
 }
 
 #[test]
@@ -84,53 +67,27 @@ fn an_undefined_or_non_finite_metric_fails() {
     assert_eq!(finding(None, Some(0.5), margin), Finding::Missing);
     assert_eq!(finding(Some(f64::NAN), Some(0.5), margin), Finding::Missing);
     assert_eq!(finding(Some(0.5), None, margin), Finding::Missing);
-    assert_eq!(
-        finding(Some(0.5), Some(f64::INFINITY), margin),
-        Finding::Missing
-    );
+    assert_eq!(finding(Some(0.5), Some(f64::INFINITY), margin), Finding::Missing);
 }
 
 #[test]
 fn a_metric_that_vanished_from_the_candidate_fails() {
     let baseline = run(&[("AP", Some(0.5)), ("AP50/car", Some(0.7))]);
     let candidate = run(&[("AP", Some(0.5))]);
-    let judgement = judge(
-        &candidate,
-        Some(&baseline),
-        &policy(&[("AP50/*", Some(0.1), None)]),
-    )
-    .unwrap();
+    let judgement =
+        judge(&candidate, Some(&baseline), &policy(&[("AP50/*", Some(0.1), None)])).unwrap();
     assert_eq!(judgement.verdict, Verdict::Regressed);
-    assert_eq!(
-        judgement
-            .broken()
-            .map(|c| c.metric.as_str())
-            .collect::<Vec<_>>(),
-        ["AP50/car"]
-    );
+    assert_eq!(judgement.broken().map(|c| c.metric.as_str()).collect::<Vec<_>>(), ["AP50/car"]);
 }
 
 #[test]
 fn a_star_stands_for_every_class_and_yields_to_an_exact_name() {
-    let baseline = run(&[
-        ("AP50", Some(0.8)),
-        ("AP50/car", Some(0.8)),
-        ("AP50/person", Some(0.8)),
-    ]);
-    let candidate = run(&[
-        ("AP50", Some(0.1)),
-        ("AP50/car", Some(0.5)),
-        ("AP50/person", Some(0.5)),
-    ]);
+    let baseline = run(&[("AP50", Some(0.8)), ("AP50/car", Some(0.8)), ("AP50/person", Some(0.8))]);
+    let candidate =
+        run(&[("AP50", Some(0.1)), ("AP50/car", Some(0.5)), ("AP50/person", Some(0.5))]);
     let rules = policy(&[("AP50/*", Some(0.01), None), ("AP50/car", Some(0.4), None)]);
     let judgement = judge(&candidate, Some(&baseline), &rules).unwrap();
-    assert_eq!(
-        judgement
-            .broken()
-            .map(|c| c.metric.as_str())
-            .collect::<Vec<_>>(),
-        ["AP50/person"]
-    );
+    assert_eq!(judgement.broken().map(|c| c.metric.as_str()).collect::<Vec<_>>(), ["AP50/person"]);
 }
 
 #[test]
@@ -138,10 +95,7 @@ fn a_rule_that_matches_nothing_is_an_error() {
     let run = run(&[("AP", Some(0.5))]);
     for pattern in ["ap", "AP50/*", "AP/*"] {
         let error = judge(&run, Some(&run), &policy(&[(pattern, Some(0.1), None)])).unwrap_err();
-        assert!(
-            matches!(error, GateError::RuleWithoutMetric { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, GateError::RuleWithoutMetric { .. }), "{error}");
         assert!(error.to_string().contains(pattern), "{error}");
     }
 }
@@ -179,12 +133,7 @@ fn a_snapshot_survives_the_disk_and_the_header_is_insta_s() {
 fn a_file_that_is_no_snapshot_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("baseline.snap");
-    for text in [
-        "",
-        "---\nsource: x\n---\n{",
-        "{}",
-        "---\n---\n{\"schema\": 99}",
-    ] {
+    for text in ["", "---\nsource: x\n---\n{", "{}", "---\n---\n{\"schema\": 99}"] {
         std::fs::write(&path, text).unwrap();
         let error = Snapshot::read(&path).unwrap_err().to_string();
         assert!(error.starts_with(&path.display().to_string()), "{error}");
@@ -192,10 +141,5 @@ fn a_file_that_is_no_snapshot_is_named() {
     let mut future = run(&[]);
     future.schema = SCHEMA + 1;
     future.write(&path).unwrap();
-    assert!(
-        Snapshot::read(&path)
-            .unwrap_err()
-            .to_string()
-            .contains("schema")
-    );
+    assert!(Snapshot::read(&path).unwrap_err().to_string().contains("schema"));
 }

@@ -170,10 +170,7 @@ impl Config {
             None => images(&project.val_dir, &root, &mut notices)?,
         };
         let default_truth = || {
-            root.join(format!(
-                "data/processed/coco_{}_val.json",
-                project.target_classes.join("_")
-            ))
+            root.join(format!("data/processed/coco_{}_val.json", project.target_classes.join("_")))
         };
         let max_images = flags.max_images.unwrap_or(settings.data.max_images);
         let workers = match flags.workers.unwrap_or(settings.inference.workers) {
@@ -215,17 +212,10 @@ impl Config {
         unit("iou_thr", self.iou_thr)?;
         for (pattern, rule) in &self.rules {
             for (key, value) in [("max_drop", rule.max_drop), ("min", rule.min)] {
-                unit(
-                    &format!("[gate.metrics] {pattern:?} {key}"),
-                    value.unwrap_or(0.0),
-                )?;
+                unit(&format!("[gate.metrics] {pattern:?} {key}"), value.unwrap_or(0.0))?;
             }
         }
-        let Preprocessing {
-            min_size,
-            max_size,
-            norm_eps,
-        } = self.preprocessing;
+        let Preprocessing { min_size, max_size, norm_eps } = self.preprocessing;
         if min_size == 0 || min_size > max_size || max_size > 16_384 {
             return Err(ConfigError::Range {
                 name: "[model] min_size".to_owned(),
@@ -262,10 +252,7 @@ impl BlessConfig {
         let root = root(&flags.project, cwd)?;
         let settings = settings::read(&root)?;
         let baseline = baseline(&flags.project, &settings, cwd, &root);
-        Ok(Self {
-            baseline,
-            rules: settings.gate.metrics,
-        })
+        Ok(Self { baseline, rules: settings.gate.metrics })
     }
 }
 
@@ -310,9 +297,7 @@ fn images(recorded: &str, root: &Path, notices: &mut Vec<String>) -> Result<Path
 }
 
 fn model(flags: &EvalFlags, settings: &settings::Settings, cwd: &Path, root: &Path) -> ModelSource {
-    let labels = flags
-        .torchscript_labels
-        .unwrap_or(settings.model.torchscript_labels);
+    let labels = flags.torchscript_labels.unwrap_or(settings.model.torchscript_labels);
     let from_flags = || match (&flags.torchscript, &flags.checkpoint) {
         (Some(file), _) => Some(ModelSource::TorchScript(cwd.join(file), labels)),
         (None, Some(file)) => Some(ModelSource::Checkpoint(cwd.join(file))),
@@ -334,30 +319,17 @@ fn registry(
     if flags.no_register || !settings.registry.register {
         return None;
     }
-    let name = project
-        .project_name
-        .clone()
-        .unwrap_or_else(|| project.target_classes.join("_"));
+    let name = project.project_name.clone().unwrap_or_else(|| project.target_classes.join("_"));
     let chosen = |flag: &Option<String>, setting: &Option<String>, suffix: &str| {
-        flag.clone()
-            .or_else(|| setting.clone())
-            .unwrap_or_else(|| format!("{name}{suffix}"))
+        flag.clone().or_else(|| setting.clone()).unwrap_or_else(|| format!("{name}{suffix}"))
     };
     Some(RegistryConfig {
         tracking_uri: flags
             .tracking_uri
             .clone()
             .unwrap_or_else(|| settings.registry.tracking_uri.clone()),
-        experiment: chosen(
-            &flags.experiment,
-            &settings.registry.experiment,
-            "_evaluation",
-        ),
-        model_name: chosen(
-            &flags.model_name,
-            &settings.registry.model_name,
-            "_detector",
-        ),
+        experiment: chosen(&flags.experiment, &settings.registry.experiment, "_evaluation"),
+        model_name: chosen(&flags.model_name, &settings.registry.model_name, "_detector"),
     })
 }
 

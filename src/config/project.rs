@@ -65,10 +65,7 @@ pub(super) fn read_project(root: &Path) -> Result<ProjectFile, ConfigError> {
     let path = root.join(PROJECT_CONFIG);
     let project: ProjectFile = read_json(&path)?;
     if project.target_classes.is_empty() {
-        return Err(ConfigError::Invalid {
-            path,
-            what: "\"target_classes\" is empty".to_owned(),
-        });
+        return Err(ConfigError::Invalid { path, what: "\"target_classes\" is empty".to_owned() });
     }
     Ok(project)
 }
@@ -85,23 +82,13 @@ pub(super) fn read_label_map(
         coco_to_internal: file.coco_to_internal,
         internal_to_name: file.internal_to_name,
     };
-    let names: Vec<Option<&str>> = map
-        .target_category_ids
-        .iter()
-        .map(|&id| map.name(id))
-        .collect();
-    let wanted: Vec<Option<&str>> = target_classes
-        .iter()
-        .map(|name| Some(name.as_str()))
-        .collect();
+    let names: Vec<Option<&str>> = map.target_category_ids.iter().map(|&id| map.name(id)).collect();
+    let wanted: Vec<Option<&str>> = target_classes.iter().map(|name| Some(name.as_str())).collect();
     if names != wanted || map.coco_to_internal.len() != names.len() {
         let what = format!(
             "its categories are named {:?}, the target classes of project_config.json are {:?}; \
              make them agree, in order",
-            names
-                .iter()
-                .map(|name| name.unwrap_or("(unnamed)"))
-                .collect::<Vec<_>>(),
+            names.iter().map(|name| name.unwrap_or("(unnamed)")).collect::<Vec<_>>(),
             target_classes
         );
         return Err(ConfigError::Invalid { path, what });
@@ -114,24 +101,16 @@ pub(super) fn read_label_map(
 pub(super) fn relocate(recorded: &str, root: &Path) -> Option<PathBuf> {
     let parts: Vec<&str> = recorded
         .split(['/', '\\'])
-        .filter(|part| !part.is_empty() && *part != "." && *part != "..")
+        .filter(|part| !part.is_empty() && *part != "." && *part != ".." && !part.ends_with(':'))
         .collect();
     (0..parts.len())
-        .map(|start| {
-            parts[start..]
-                .iter()
-                .fold(root.to_owned(), |path, part| path.join(part))
-        })
+        .map(|start| parts[start..].iter().fold(root.to_owned(), |path, part| path.join(part)))
         .find(|path| path.is_dir())
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text = std::fs::read(path).map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    serde_json::from_slice(&text).map_err(|error| ConfigError::Invalid {
-        path: path.to_owned(),
-        what: error.to_string(),
-    })
+    let text = std::fs::read(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text)
+        .map_err(|error| ConfigError::Invalid { path: path.to_owned(), what: error.to_string() })
 }

@@ -32,12 +32,7 @@ pub(super) struct Data {
 
 impl Default for Data {
     fn default() -> Self {
-        Self {
-            ground_truth: None,
-            images: None,
-            all_categories: false,
-            max_images: 300,
-        }
+        Self { ground_truth: None, images: None, all_categories: false, max_images: 300 }
     }
 }
 
@@ -84,10 +79,7 @@ pub(super) struct Practical {
 
 impl Default for Practical {
     fn default() -> Self {
-        Self {
-            score_thr: 0.5,
-            iou_thr: 0.5,
-        }
+        Self { score_thr: 0.5, iou_thr: 0.5 }
     }
 }
 
@@ -100,16 +92,11 @@ pub(super) struct Gate {
 
 impl Default for Gate {
     fn default() -> Self {
-        let max_drop = |drop| Rule {
-            max_drop: Some(drop),
-            min: None,
-        };
+        let max_drop = |drop| Rule { max_drop: Some(drop), min: None };
         let metrics = [("AP", 0.01), ("AP50", 0.01), ("AP50/*", 0.03), ("f1", 0.02)];
         Self {
             baseline: "detgate/baseline.snap".into(),
-            metrics: metrics
-                .map(|(name, drop)| (name.to_owned(), max_drop(drop)))
-                .into(),
+            metrics: metrics.map(|(name, drop)| (name.to_owned(), max_drop(drop))).into(),
         }
     }
 }
@@ -134,9 +121,7 @@ pub(super) struct Report {
 
 impl Default for Report {
     fn default() -> Self {
-        Self {
-            path: "reports/evaluation.json".into(),
-        }
+        Self { path: "reports/evaluation.json".into() }
     }
 }
 
@@ -164,10 +149,8 @@ impl Default for Registry {
 pub(super) fn read(root: &Path) -> Result<Settings, ConfigError> {
     let path = root.join("detgate.toml");
     match std::fs::read_to_string(&path) {
-        Ok(text) => toml::from_str(&text).map_err(|error| ConfigError::Toml {
-            path,
-            what: error.to_string(),
-        }),
+        Ok(text) => toml::from_str(&text)
+            .map_err(|error| ConfigError::Toml { path, what: error.to_string() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Settings::default()),
         Err(source) => Err(ConfigError::Read { path, source }),
     }

@@ -107,18 +107,11 @@ pub fn load(
     classes: &Classes,
     max_images: Option<usize>,
 ) -> Result<Dataset, DatasetError> {
-    let text = std::fs::read(path).map_err(|source| DatasetError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let file: File = serde_json::from_slice(&text).map_err(|source| DatasetError::Json {
-        path: path.to_owned(),
-        source,
-    })?;
-    let invalid = |what: String| DatasetError::Invalid {
-        path: path.to_owned(),
-        what,
-    };
+    let text = std::fs::read(path)
+        .map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
+    let file: File = serde_json::from_slice(&text)
+        .map_err(|source| DatasetError::Json { path: path.to_owned(), source })?;
+    let invalid = |what: String| DatasetError::Invalid { path: path.to_owned(), what };
     let categories = categories(&file.categories, classes).map_err(invalid)?;
     let mut records = records(&file, images).map_err(invalid)?;
     distribute(&file.annotations, &categories, &mut records).map_err(invalid)?;
@@ -127,22 +120,15 @@ pub fn load(
         return Err(invalid("there is no image to evaluate".to_owned()));
     }
     require_files(&records, images)?;
-    Ok(Dataset {
-        categories,
-        images: records,
-        digest: blake3::hash(&text).to_hex().to_string(),
-    })
+    Ok(Dataset { categories, images: records, digest: blake3::hash(&text).to_hex().to_string() })
 }
 
 fn categories(declared: &[CategoryEntry], classes: &Classes) -> Result<Vec<Category>, String> {
-    unique("category", declared.iter().map(|c| c.id))?;
-    let declared: Vec<Category> = declared
-        .iter()
-        .map(|c| Category {
-            id: c.id,
-            name: c.name.clone(),
-        })
-        .collect();
+    unique("category id", declared.iter().map(|c| c.id))?;
+    // Metrics are reported by name.
+    unique("category name", declared.iter().map(|c| c.name.as_str()))?;
+    let declared: Vec<Category> =
+        declared.iter().map(|c| Category { id: c.id, name: c.name.clone() }).collect();
     let Classes::Only(wanted) = classes else {
         return Ok(declared);
     };
@@ -164,7 +150,7 @@ fn categories(declared: &[CategoryEntry], classes: &Classes) -> Result<Vec<Categ
 }
 
 fn records(file: &File, folder: &Path) -> Result<Vec<ImageRecord>, String> {
-    unique("image", file.images.iter().map(|image| image.id))?;
+    unique("image id", file.images.iter().map(|image| image.id))?;
     let record = |image: &ImageEntry| ImageRecord {
         id: image.id,
         file_name: image.file_name.clone(),
@@ -182,16 +168,10 @@ fn distribute(
     categories: &[Category],
     records: &mut [ImageRecord],
 ) -> Result<(), String> {
-    unique(
-        "annotation",
-        annotations.iter().map(|annotation| annotation.id),
-    )?;
+    unique("annotation id", annotations.iter().map(|annotation| annotation.id))?;
     let known: BTreeSet<i64> = categories.iter().map(|category| category.id).collect();
-    let index: BTreeMap<i64, usize> = records
-        .iter()
-        .enumerate()
-        .map(|(index, image)| (image.id, index))
-        .collect();
+    let index: BTreeMap<i64, usize> =
+        records.iter().enumerate().map(|(index, image)| (image.id, index)).collect();
     for annotation in annotations {
         let (id, image_id) = (annotation.id, annotation.image_id);
         let Some(&image) = index.get(&image_id) else {
@@ -235,17 +215,14 @@ fn unique<T: Ord + Display>(what: &str, ids: impl Iterator<Item = T>) -> Result<
     let mut seen = BTreeSet::new();
     for id in ids {
         if let Some(id) = seen.replace(id) {
-            return Err(format!("{what} id {id} occurs twice; ids must be unique"));
+            return Err(format!("the {what} {id} occurs twice; it must be unique"));
         }
     }
     Ok(())
 }
 
 fn require_files(records: &[ImageRecord], folder: &Path) -> Result<(), DatasetError> {
-    let mut missing = records
-        .iter()
-        .filter(|record| !record.path.is_file())
-        .peekable();
+    let mut missing = records.iter().filter(|record| !record.path.is_file()).peekable();
     match missing.peek().map(|record| record.file_name.clone()) {
         None => Ok(()),
         Some(first) => Err(DatasetError::MissingImages {

@@ -40,12 +40,7 @@ impl From<Bbox> for [f64; 4] {
 impl Bbox {
     /// From the corners `[x1, y1, x2, y2]`.
     pub fn from_xyxy([x1, y1, x2, y2]: [f64; 4]) -> Self {
-        Self {
-            x: x1,
-            y: y1,
-            w: x2 - x1,
-            h: y2 - y1,
-        }
+        Self { x: x1, y: y1, w: x2 - x1, h: y2 - y1 }
     }
 
     /// Width times height, square pixels.
@@ -115,8 +110,6 @@ impl Dataset {
 
     /// How many boxes have no area: legal in COCO, and never matched by anything but luck.
     pub fn zero_area_boxes(&self) -> usize {
-        self.ground_truth()
-            .filter(|gt| gt.bbox.area() == 0.0)
-            .count()
+        self.ground_truth().filter(|gt| gt.bbox.area() == 0.0).count()
     }
 }

@@ -58,38 +58,19 @@ pub fn read(path: &Path) -> Result<Vec<(i64, Detection)>, ResultsError> {
         path: path.to_owned(),
         source,
     })?;
-    let entries: Vec<Entry> =
-        serde_json::from_slice(&text).map_err(|source| ResultsError::Json {
-            path: path.to_owned(),
-            source,
-        })?;
+    let entries: Vec<Entry> = serde_json::from_slice(&text)
+        .map_err(|source| ResultsError::Json { path: path.to_owned(), source })?;
     let check = |(index, entry): (usize, Entry)| {
-        let Entry {
-            image_id,
-            category_id,
-            bbox,
-            score,
-        } = entry;
+        let Entry { image_id, category_id, bbox, score } = entry;
         let numbers = [bbox.x, bbox.y, bbox.w, bbox.h, score];
         if numbers.iter().any(|n| !n.is_finite()) || bbox.w < 0.0 || bbox.h < 0.0 {
             let what = format!(
                 "the box {:?} and score {score}; they must be finite, width and height not negative",
                 <[f64; 4]>::from(bbox)
             );
-            return Err(ResultsError::Invalid {
-                path: path.to_owned(),
-                index,
-                what,
-            });
+            return Err(ResultsError::Invalid { path: path.to_owned(), index, what });
         }
-        Ok((
-            image_id,
-            Detection {
-                bbox,
-                score,
-                category_id,
-            },
-        ))
+        Ok((image_id, Detection { bbox, score, category_id }))
     };
     entries.into_iter().enumerate().map(check).collect()
 }
@@ -102,11 +83,7 @@ pub fn write<'a>(
     path: &Path,
     images: impl IntoIterator<Item = (i64, &'a [Detection])>,
 ) -> Result<(), ResultsError> {
-    let io = |source| ResultsError::Io {
-        action: "write",
-        path: path.to_owned(),
-        source,
-    };
+    let io = |source| ResultsError::Io { action: "write", path: path.to_owned(), source };
     let entries = images.into_iter().flat_map(|(image_id, detections)| {
         detections.iter().map(move |d| Entry {
             image_id,

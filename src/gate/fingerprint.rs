@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
+use crate::dataset::Dataset;
+use crate::inference::ImageResult;
+
 /// Named facts about a run: digests of the ground truth and images, thresholds, the class map,
 /// preprocessing. Two runs are comparable when every fact is equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +15,28 @@ use serde::{Deserialize, Serialize};
 pub struct Fingerprint(BTreeMap<String, String>);
 
 impl Fingerprint {
+    /// The facts of a run: what was evaluated, how it was given to the model, what was counted.
+    /// The model itself is not among them: it is what is compared.
+    pub fn of_run(config: &Config, dataset: &Dataset, results: &[ImageResult]) -> Self {
+        let mut images = blake3::Hasher::new();
+        for (image, result) in std::iter::zip(&dataset.images, results) {
+            images.update(format!("{} {}\n", image.id, result.digest).as_bytes());
+        }
+        let classes = dataset.categories.iter().map(|c| format!("{}={}", c.id, c.name));
+        let skipped = results.iter().filter(|result| result.outcome.is_err()).count();
+        let mut fingerprint = Self::default();
+        fingerprint.record("ground_truth_blake3", &dataset.digest);
+        fingerprint.record("image_bytes_blake3", images.finalize().to_hex());
+        fingerprint.record("image_count", results.len());
+        fingerprint.record("skipped_images", skipped);
+        fingerprint.record("classes", classes.collect::<Vec<_>>().join(", "));
+        fingerprint.record("score_thr", config.score_thr);
+        fingerprint.record("iou_thr", config.iou_thr);
+        fingerprint.record("min_size", config.preprocessing.min_size);
+        fingerprint.record("max_size", config.preprocessing.max_size);
+        fingerprint
+    }
+
     /// Adds one fact; the same `name` again replaces it.
     pub fn record(&mut self, name: &str, value: impl ToString) {
         self.0.insert(name.to_owned(), value.to_string());
@@ -23,25 +49,15 @@ impl Fingerprint {
 
     /// One sentence per fact that differs or that only one side has; empty when comparable.
     pub fn differences(&self, candidate: &Self) -> Vec<String> {
-        let names = self.0.keys().chain(
-            candidate
-                .0
-                .keys()
-                .filter(|name| !self.0.contains_key(*name)),
-        );
+        let names =
+            self.0.keys().chain(candidate.0.keys().filter(|name| !self.0.contains_key(*name)));
         names
             .filter(|name| self.0.get(*name) != candidate.0.get(*name))
             .map(|name| {
                 let side = |facts: &BTreeMap<String, String>| {
-                    facts
-                        .get(name)
-                        .map_or_else(|| "not recorded".to_owned(), Clone::clone)
+                    facts.get(name).map_or_else(|| "not recorded".to_owned(), Clone::clone)
                 };
-                format!(
-                    "{name}: baseline {}, candidate {}",
-                    side(&self.0),
-                    side(&candidate.0)
-                )
+                format!("{name}: baseline {}, candidate {}", side(&self.0), side(&candidate.0))
             })
             .collect()
     }
@@ -65,10 +81,7 @@ mod tests {
         let candidate = facts(&[("images", "bb"), ("score_thr", "0.5"), ("subset", "300")]);
         assert_eq!(
             baseline.differences(&candidate),
-            [
-                "images: baseline aa, candidate bb",
-                "subset: baseline not recorded, candidate 300"
-            ]
+            ["images: baseline aa, candidate bb", "subset: baseline not recorded, candidate 300"]
         );
         assert!(baseline.differences(&baseline).is_empty());
     }

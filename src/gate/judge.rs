@@ -71,16 +71,12 @@ pub struct Judgement {
 impl Judgement {
     /// The permission to register, if the gate passed.
     pub fn passed(&self) -> Option<Passed> {
-        (self.verdict == Verdict::Passed).then(|| Passed {
-            candidate: self.candidate.clone(),
-        })
+        (self.verdict == Verdict::Passed).then(|| Passed { candidate: self.candidate.clone() })
     }
 
     /// The rules that are broken.
     pub fn broken(&self) -> impl Iterator<Item = &Comparison> {
-        self.comparisons
-            .iter()
-            .filter(|c| c.finding.is_some_and(|finding| finding != Finding::Ok))
+        self.comparisons.iter().filter(|c| c.finding.is_some_and(|finding| finding != Finding::Ok))
     }
 }
 
@@ -114,20 +110,14 @@ pub fn judge(
     let before = baseline.map(|b| &b.metrics);
     let comparisons = compare(&candidate.metrics, before, policy)?;
     let reasons = incomparable(candidate, baseline);
-    let broken = comparisons
-        .iter()
-        .any(|c| c.finding.is_some_and(|finding| finding != Finding::Ok));
+    let broken =
+        comparisons.iter().any(|c| c.finding.is_some_and(|finding| finding != Finding::Ok));
     let verdict = match (reasons.is_empty(), broken) {
         (false, _) => Verdict::Incomparable,
         (true, true) => Verdict::Regressed,
         (true, false) => Verdict::Passed,
     };
-    Ok(Judgement {
-        verdict,
-        reasons,
-        comparisons,
-        candidate: candidate.clone(),
-    })
+    Ok(Judgement { verdict, reasons, comparisons, candidate: candidate.clone() })
 }
 
 fn incomparable(candidate: &Snapshot, baseline: Option<&Snapshot>) -> Vec<String> {

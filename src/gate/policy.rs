@@ -24,28 +24,19 @@ impl Policy {
                 });
             }
         }
-        Ok(table
-            .keys()
-            .filter_map(|name| Some((name.as_str(), self.rule(name)?)))
-            .collect())
+        Ok(table.keys().filter_map(|name| Some((name.as_str(), self.rule(name)?))).collect())
     }
 
     fn rule(&self, name: &str) -> Option<Rule> {
-        let starred = || {
-            self.0
-                .iter()
-                .find(|(pattern, _)| matches(pattern, name))
-                .map(|(_, rule)| rule)
-        };
+        let starred =
+            || self.0.iter().find(|(pattern, _)| matches(pattern, name)).map(|(_, rule)| rule);
         self.0.get(name).or_else(starred).copied()
     }
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix("/*") {
-        Some(metric) => name
-            .strip_prefix(metric)
-            .is_some_and(|rest| rest.starts_with('/')),
+        Some(metric) => name.strip_prefix(metric).is_some_and(|rest| rest.starts_with('/')),
         None => pattern == name,
     }
 }

@@ -43,17 +43,10 @@ impl Snapshot {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => {
-                return Err(GateError::Io {
-                    action: "read",
-                    path: path.to_owned(),
-                    source,
-                });
+                return Err(GateError::Io { action: "read", path: path.to_owned(), source });
             }
         };
-        let malformed = |reason: String| GateError::Malformed {
-            path: path.to_owned(),
-            reason,
-        };
+        let malformed = |reason: String| GateError::Malformed { path: path.to_owned(), reason };
         let snapshot: Self =
             serde_json::from_str(body(&text)).map_err(|error| malformed(error.to_string()))?;
         if snapshot.schema != SCHEMA {
@@ -70,13 +63,13 @@ impl Snapshot {
     /// # Errors
     /// [`GateError::Io`].
     pub fn write(&self, path: &Path) -> Result<(), GateError> {
-        crate::files::write_atomically(path, self.to_string().as_bytes()).map_err(|source| {
-            GateError::Io {
-                action: "write",
-                path: path.to_owned(),
-                source,
-            }
-        })
+        crate::files::write_atomically(path, self.to_string().as_bytes())
+            .map_err(|source| GateError::Io { action: "write", path: path.to_owned(), source })
+    }
+
+    /// Whether the two agree in everything but where they come from.
+    pub fn same_results(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint && self.metrics == other.metrics
     }
 
     /// Where a candidate waits for review: `baseline.snap.new`, as insta names it.
@@ -90,10 +83,7 @@ impl Snapshot {
 impl std::fmt::Display for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let json = serde_json::to_string_pretty(self).map_err(|_| std::fmt::Error)?;
-        write!(
-            f,
-            "---\nsource: detgate\nexpression: evaluation\n---\n{json}\n"
-        )
+        write!(f, "---\nsource: detgate\nexpression: evaluation\n---\n{json}\n")
     }
 }
 

@@ -1,0 +1,123 @@
+//! The zip file around a checkpoint: which record lies where.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Cursor;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use super::tensor::Bytes;
+
+/// What a legacy file begins with: the pickle protocol 2 opcode.
+const PICKLE: &[u8] = b"\x80";
+const LFS: &[u8] = b"version https://git-lfs";
+
+/// A mapped checkpoint file and its records, whose names have lost the archive's own.
+pub(super) struct Archive {
+    map: Arc<Mmap>,
+    records: BTreeMap<String, Range<usize>>,
+}
+
+impl Archive {
+    /// Maps the file and reads its directory, nothing else.
+    pub(super) fn open(path: &Path) -> std::io::Result<Result<Self, String>> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Ok(Err("is empty".to_owned()));
+        }
+        // SAFETY: the map is read only. A file that is cut short while it is evaluated would end the
+        // process; there is no way to exclude that short of copying every checkpoint.
+        let map = Arc::new(unsafe { Mmap::map(&file)? });
+        Ok(Self::read(map))
+    }
+
+    fn read(map: Arc<Mmap>) -> Result<Self, String> {
+        recognise(&map)?;
+        let damaged = |error: zip::result::ZipError| {
+            format!("is not a whole zip archive ({error}); copy it again, it may be cut short")
+        };
+        let mut zip = zip::ZipArchive::new(Cursor::new(&map[..])).map_err(damaged)?;
+        require_checkpoint(&zip)?;
+        let mut records = BTreeMap::new();
+        for index in 0..zip.len() {
+            let entry = zip.by_index_raw(index).map_err(damaged)?;
+            let name = entry.name().map_err(damaged)?.into_owned();
+            if entry.compression() != zip::CompressionMethod::Stored || entry.encrypted() {
+                return Err(format!(
+                    "holds the compressed record {name}; torch.save does not compress"
+                ));
+            }
+            let range = entry.data_start().and_then(|start| {
+                let start = usize::try_from(start).ok()?;
+                let end = start.checked_add(usize::try_from(entry.compressed_size()).ok()?)?;
+                (end <= map.len()).then_some(start..end)
+            });
+            let range = range.ok_or_else(|| format!("is cut short within the record {name}"))?;
+            records.insert(name, range);
+        }
+        let archive = Self { records: without_root(records)?, map };
+        match archive.record("byteorder") {
+            Some(bytes) if bytes.get() != b"little" => {
+                Err("was saved on a big-endian machine; save it again on a little-endian one"
+                    .to_owned())
+            }
+            _ => Ok(archive),
+        }
+    }
+
+    /// The bytes of a record such as `data.pkl` or `data/0`.
+    pub(super) fn record(&self, name: &str) -> Option<Bytes> {
+        let range = self.records.get(name)?.clone();
+        Some(Bytes::Mapped(Arc::clone(&self.map), range))
+    }
+}
+
+/// Refuses, by what it is, a file that is no zip archive.
+fn recognise(bytes: &[u8]) -> Result<(), String> {
+    let is_tar = bytes.get(257..262) == Some(b"ustar");
+    if bytes.starts_with(PICKLE) || is_tar {
+        return Err(
+            "is in the format from before PyTorch 1.6; load it in Python and torch.save it \
+                    again"
+                .to_owned(),
+        );
+    }
+    if bytes.starts_with(LFS) {
+        return Err("is a Git LFS pointer, not the file itself; run `git lfs pull`".to_owned());
+    }
+    if !bytes.starts_with(b"PK") {
+        return Err("is not a file that torch.save writes".to_owned());
+    }
+    Ok(())
+}
+
+fn require_checkpoint(zip: &zip::ZipArchive<Cursor<&[u8]>>) -> Result<(), String> {
+    let torchscript = zip
+        .file_names()
+        .flatten()
+        .any(|name| name.ends_with("/constants.pkl") || name.contains("/code/"));
+    match torchscript {
+        true => Err("is a TorchScript archive; pass it with --torchscript".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// All records lie in one folder, named after the file that was once written; take its name off.
+fn without_root(
+    records: BTreeMap<String, Range<usize>>,
+) -> Result<BTreeMap<String, Range<usize>>, String> {
+    let root = records
+        .keys()
+        .find_map(|name| {
+            name.strip_suffix("data.pkl").filter(|root| root.matches('/').count() <= 1)
+        })
+        .map(str::to_owned)
+        .ok_or_else(|| "holds no data.pkl; it was not written by torch.save".to_owned())?;
+    Ok(records
+        .into_iter()
+        .filter_map(|(name, range)| Some((name.strip_prefix(&root)?.to_owned(), range)))
+        .collect())
+}

@@ -1,0 +1,354 @@
+//! Precision-recall curves of the COCO protocol: `COCOeval.accumulate` of pycocotools 2.0.11.
+//!
+//! What pycocotools does that a reader may not expect, and what is kept, bit for bit:
+//! - A class without ground truth (in an area range) is **absent**: it has no value, and its false
+//!   positives vanish from the means.
+//! - Precision is `tp / (fp + tp + 2^-52)`: a perfect detector's first point is a little below 1.
+//! - Detections of equal score rank by ascending image id, then by their order in the image.
+//! - A detection that is ignored keeps its rank: precision at recall 0 is read off at the first
+//!   detection, and so is its score, even if that one is ignored.
+//! - Recalls are read off in the order given, up to the first that is not reached; with recall
+//!   thresholds that do not ascend, the rest is 0 even where it was reached.
+//!
+//! Only true positives change recall, and precision has its maxima there. So a curve is kept as its
+//! true positives, which are few, and gives the same numbers as the array over all detections.
+//!
+//! Deliberately absent: means over the curves ([`super::summary`]).
+
+use rayon::prelude::*;
+
+use super::summary::CocoMetrics;
+use super::{MergeError, check_unique};
+use crate::matching::coco::{ImageMatches, Plan};
+use crate::matching::descending_key;
+
+/// Precision, recall and scores at every setting: `COCOeval.eval`.
+///
+/// The arrays are asked with indices of IoU threshold `t`, recall threshold `r`, class `k`, area
+/// range `a` and detection limit `m`; classes and limits ascend.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Curves {
+    t: usize,
+    r: usize,
+    k: usize,
+    a: usize,
+    m: usize,
+    /// `[k, a, m, t, r]`; `ABSENT` where there is no ground truth.
+    precision: Vec<f64>,
+    /// `[k, a, m, t, r]`.
+    scores: Vec<f64>,
+    /// `[k, a, m, t]`.
+    recall: Vec<f64>,
+}
+
+/// As in pycocotools, but only inside [`Curves`].
+const ABSENT: f64 = -1.0;
+
+impl Curves {
+    fn absent(plan: &Plan) -> Self {
+        let (t, r) = (plan.iou_thrs.len(), plan.rec_thrs.len());
+        let (k, a, m) = (plan.categories.len(), plan.area_ranges.len(), plan.max_dets.len());
+        let cells = k * a * m * t;
+        let (precision, scores) = (vec![ABSENT; cells * r], vec![ABSENT; cells * r]);
+        Self { t, r, k, a, m, precision, scores, recall: vec![ABSENT; cells] }
+    }
+
+    /// Numbers of IoU thresholds, recall thresholds, classes, area ranges and detection limits.
+    pub fn shape(&self) -> [usize; 5] {
+        [self.t, self.r, self.k, self.a, self.m]
+    }
+
+    /// Precision at recall `r`; `None` where there is no ground truth or no such setting.
+    pub fn precision(&self, t: usize, r: usize, k: usize, a: usize, m: usize) -> Option<f64> {
+        self.precisions(t, k, a, m).get(r).copied()
+    }
+
+    /// Score of the detection at which recall `r` is reached; 0 where it is not, `None` as above.
+    pub fn score(&self, t: usize, r: usize, k: usize, a: usize, m: usize) -> Option<f64> {
+        self.recall(t, k, a, m)?;
+        let first = self.cell(t, k, a, m)? * self.r;
+        self.scores[first..first + self.r].get(r).copied()
+    }
+
+    /// Recall of all detections; `None` as above.
+    pub fn recall(&self, t: usize, k: usize, a: usize, m: usize) -> Option<f64> {
+        Some(self.recall[self.cell(t, k, a, m)?]).filter(|&recall| recall > ABSENT)
+    }
+
+    /// Precision at every recall threshold; empty where there is no ground truth.
+    pub(super) fn precisions(&self, t: usize, k: usize, a: usize, m: usize) -> &[f64] {
+        match (self.recall(t, k, a, m), self.cell(t, k, a, m)) {
+            (Some(_), Some(cell)) => &self.precision[cell * self.r..(cell + 1) * self.r],
+            _ => &[],
+        }
+    }
+
+    fn cell(&self, t: usize, k: usize, a: usize, m: usize) -> Option<usize> {
+        let inside = t < self.t && k < self.k && a < self.a && m < self.m;
+        inside.then(|| ((k * self.a + a) * self.m + m) * self.t + t)
+    }
+}
+
+/// Merges the images' matches; any order of `images` gives the same result, to the last bit.
+///
+/// Source: `accumulate` and `summarize`, cocoeval.py lines 315-493.
+///
+/// # Errors
+/// [`MergeError`], where two images have the same id or one was not made with this plan.
+pub fn accumulate(plan: &Plan, mut images: Vec<ImageMatches>) -> Result<CocoMetrics, MergeError> {
+    images.par_sort_unstable_by_key(|image| image.image_id);
+    check_unique("id", images.iter().map(|image| image.image_id))?;
+    let spans = spans_by_class(plan, &images)?;
+
+    let mut curves = Curves::absent(plan);
+    let (cells, r) = (curves.a * curves.m * curves.t, curves.r);
+    if cells * r > 0 {
+        let blocks = curves
+            .precision
+            .par_chunks_mut(cells * r)
+            .zip(curves.scores.par_chunks_mut(cells * r))
+            .zip(curves.recall.par_chunks_mut(cells));
+        blocks.zip(&spans).for_each(|(((precision, scores), recall), spans)| {
+            let ranked = Ranked::gather(plan, &images, spans);
+            ranked.fill(plan, Block { precision, scores, recall });
+        });
+    }
+    Ok(CocoMetrics::summarize(plan, curves))
+}
+
+/// Where an image's detections of one class are in the image's columns.
+struct Span {
+    image: usize,
+    class: usize,
+    dts: std::ops::Range<usize>,
+    hits: std::ops::Range<usize>,
+}
+
+/// The spans of every class, images ascending: a counting sort, as it were.
+fn spans_by_class(plan: &Plan, images: &[ImageMatches]) -> Result<Vec<Vec<Span>>, MergeError> {
+    let mut by_class: Vec<Vec<Span>> = plan.categories.iter().map(|_| Vec::new()).collect();
+    for (image, matches) in images.iter().enumerate() {
+        let foreign = || MergeError::Foreign(matches.image_id);
+        check_columns(plan, matches).ok_or_else(foreign)?;
+        let (mut dts_start, mut hits_start) = (0, 0);
+        for (class, span) in matches.classes.iter().enumerate() {
+            let k = plan.class_index(span.category_id).ok_or_else(foreign)?;
+            let (dts_end, hits_end) = (span.dts_end as usize, span.hits_end as usize);
+            let (dts, hits) = (dts_start..dts_end, hits_start..hits_end);
+            let own_hits = matches.hit_dts.get(hits.clone()).ok_or_else(foreign)?;
+            if dts.start > dts.end || !own_hits.iter().all(|&d| dts.contains(&(d as usize))) {
+                return Err(foreign());
+            }
+            by_class[k].push(Span { image, class, dts, hits });
+            (dts_start, hits_start) = (dts_end, hits_end);
+        }
+        if (dts_start, hits_start) != (matches.scores.len(), matches.hit_dts.len()) {
+            return Err(foreign());
+        }
+    }
+    Ok(by_class)
+}
+
+/// `None` if the columns are not as long as the plan has it: matches may come from elsewhere.
+fn check_columns(plan: &Plan, image: &ImageMatches) -> Option<()> {
+    let areas = plan.area_ranges.len();
+    let fits = image.positives.len() == image.classes.len() * areas
+        && image.outside.len() == image.scores.len()
+        && image.hit_found.len() == image.hit_dts.len() * areas
+        && image.hit_ignored.len() == image.hit_found.len();
+    fits.then_some(())
+}
+
+/// One class's part of the arrays.
+struct Block<'b> {
+    precision: &'b mut [f64],
+    scores: &'b mut [f64],
+    recall: &'b mut [f64],
+}
+
+/// A detection among all of its class.
+struct RankedDt {
+    score: f64,
+    /// Its rank in its image, from 0.
+    rank: u32,
+    /// A bit per area range.
+    outside: u32,
+    /// Index of its row in `hits`, or `NO_HIT`.
+    hit: u32,
+}
+
+const NO_HIT: u32 = u32::MAX;
+
+/// One class over all images: detections in descending score.
+struct Ranked {
+    dts: Vec<RankedDt>,
+    /// `[rows, areas]`: bits per threshold, found and ignored.
+    hits: Vec<(u64, u64)>,
+    /// `[areas]`.
+    positives: Vec<u64>,
+}
+
+impl Ranked {
+    fn gather(plan: &Plan, images: &[ImageMatches], spans: &[Span]) -> Self {
+        let areas = plan.area_ranges.len();
+        let total = spans.iter().map(|span| span.dts.len()).sum();
+        let mut order: Vec<(u64, u32)> = Vec::with_capacity(total);
+        let mut columns: Vec<RankedDt> = Vec::with_capacity(total);
+        let mut hits = Vec::new();
+        let mut positives = vec![0; areas];
+        for span in spans {
+            let image = &images[span.image];
+            for (a, positives) in positives.iter_mut().enumerate() {
+                *positives += u64::from(image.positives[span.class * areas + a]);
+            }
+            let first = columns.len();
+            for (rank, d) in span.dts.clone().enumerate() {
+                order.push((descending_key(image.scores[d]), columns.len() as u32));
+                columns.push(RankedDt {
+                    score: image.scores[d],
+                    rank: rank as u32,
+                    outside: image.outside[d],
+                    hit: NO_HIT,
+                });
+            }
+            for h in span.hits.clone() {
+                let d = first + image.hit_dts[h] as usize - span.dts.start;
+                columns[d].hit = (hits.len() / areas.max(1)) as u32;
+                let row = h * areas..(h + 1) * areas;
+                let found = image.hit_found[row.clone()].iter().copied();
+                hits.extend(found.zip(image.hit_ignored[row].iter().copied()));
+            }
+        }
+        // With the index in the key, unstable sorting is stable.
+        order.sort_unstable();
+        let dts = order.iter().map(|&(_, d)| RankedDt { ..columns[d as usize] }).collect();
+        Self { dts, hits, positives }
+    }
+
+    fn fill(&self, plan: &Plan, block: Block<'_>) {
+        let (t, r) = (plan.iou_thrs.len(), plan.rec_thrs.len());
+        let areas = plan.area_ranges.len();
+        let mut curves: Vec<Curve> = (0..t).map(|_| Curve::default()).collect();
+        for a in 0..areas {
+            if self.positives[a] == 0 {
+                continue;
+            }
+            for (m, &max_det) in plan.max_dets.iter().enumerate() {
+                let first_score = self.walk(a, max_det, &mut curves);
+                for (i, curve) in curves.iter_mut().enumerate() {
+                    let cell = (a * plan.max_dets.len() + m) * t + i;
+                    let cells = cell * r..(cell + 1) * r;
+                    block.recall[cell] = curve.recall(self.positives[a]);
+                    curve.read_off(
+                        self.positives[a],
+                        first_score,
+                        &plan.rec_thrs,
+                        &mut block.precision[cells.clone()],
+                        &mut block.scores[cells],
+                    );
+                }
+            }
+        }
+    }
+
+    /// Draws the curve of every threshold for one area range and limit, and returns the score of the
+    /// first detection.
+    fn walk(&self, a: usize, max_det: usize, curves: &mut [Curve]) -> Option<f64> {
+        curves.iter_mut().for_each(Curve::clear);
+        let areas = self.positives.len();
+        let mut first_score = None;
+        // False positives at every threshold alike: detections near no ground truth.
+        let mut far = 0u64;
+        for dt in self.dts.iter().filter(|dt| (dt.rank as usize) < max_det) {
+            first_score.get_or_insert(dt.score);
+            let inside = dt.outside >> a & 1 == 0;
+            if dt.hit == NO_HIT {
+                far += u64::from(inside);
+                continue;
+            }
+            let (found, ignored) = self.hits[dt.hit as usize * areas + a];
+            for (t, curve) in curves.iter_mut().enumerate() {
+                if found >> t & 1 == 1 {
+                    curve.true_positive(far, dt.score);
+                } else if inside && ignored >> t & 1 == 0 {
+                    curve.near_fps += 1;
+                }
+            }
+        }
+        first_score
+    }
+}
+
+/// A precision-recall curve, by its true positives.
+#[derive(Default)]
+struct Curve {
+    /// Precision at each true positive.
+    precision: Vec<f64>,
+    /// Score of each true positive.
+    scores: Vec<f64>,
+    /// False positives near a ground truth, up to here.
+    near_fps: u64,
+}
+
+impl Curve {
+    fn clear(&mut self) {
+        self.precision.clear();
+        self.scores.clear();
+        self.near_fps = 0;
+    }
+
+    fn true_positive(&mut self, far_fps: u64, score: f64) {
+        let tp = (self.precision.len() + 1) as f64;
+        let fp = (self.near_fps + far_fps) as f64;
+        // `tp / (fp+tp+np.spacing(1))`, line 385.
+        self.precision.push(tp / (fp + tp + f64::EPSILON));
+        self.scores.push(score);
+    }
+
+    fn recall(&self, positives: u64) -> f64 {
+        self.precision.len() as f64 / positives as f64
+    }
+
+    /// Takes the envelope and reads precision and score off at every recall threshold: lines 398-410.
+    fn read_off(
+        &mut self,
+        positives: u64,
+        first_score: Option<f64>,
+        rec_thrs: &[f64],
+        precision: &mut [f64],
+        scores: &mut [f64],
+    ) {
+        let mut best = 0.0;
+        for value in self.precision.iter_mut().rev() {
+            best = if *value > best { *value } else { best };
+            *value = best;
+        }
+        precision.fill(0.0);
+        scores.fill(0.0);
+        let Some(first_score) = first_score else {
+            return;
+        };
+        let positives = positives as f64;
+        let (mut tp, mut last_thr) = (0, f64::NEG_INFINITY);
+        for (i, &thr) in rec_thrs.iter().enumerate() {
+            if thr <= 0.0 {
+                // Every recall reaches it: that is the first detection, found or not, whose
+                // envelope is the whole curve's.
+                (precision[i], scores[i]) = (best, first_score);
+                continue;
+            }
+            // Thresholds ascend as a rule; then the search goes on where it was.
+            if thr < last_thr {
+                tp = 0;
+            }
+            last_thr = thr;
+            while tp < self.precision.len() && ((tp + 1) as f64 / positives) < thr {
+                tp += 1;
+            }
+            if tp == self.precision.len() {
+                return;
+            }
+            (precision[i], scores[i]) = (self.precision[tp], self.scores[tp]);
+        }
+    }
+}

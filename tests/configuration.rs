@@ -1,0 +1,173 @@
+//! Where the configuration comes from, and the sentence for each way in which it can be wrong.
+
+use std::path::{Path, PathBuf};
+
+use detgate::config::{Config, Environment, EvalFlags, ModelSource, ProjectFlags};
+
+/// The notebook's layout in a temporary folder.
+struct Project(tempfile::TempDir);
+
+impl Project {
+    fn new() -> Self {
+        let project = Self(tempfile::tempdir().unwrap());
+        project.write(
+            "data/processed/project_config.json",
+            r#"{"project_name": "street", "train_dir": "/gone", "val_dir": "C:\\Users\\dev\\street\\data\\val2017",
+                "target_classes": ["person", "car"], "epochs": 12}"#,
+        );
+        project.write(
+            "data/processed/labelmap.json",
+            r#"{"target_category_ids": [1, 3], "coco_to_internal": {"1": 1, "3": 2},
+                "internal_to_name": {"1": "person", "2": "car"}}"#,
+        );
+        std::fs::create_dir_all(project.path("data/val2017")).unwrap();
+        project
+    }
+
+    fn root(&self) -> PathBuf {
+        self.0.path().canonicalize().unwrap()
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.root().join(relative)
+    }
+
+    fn write(&self, relative: &str, text: &str) {
+        let path = self.path(relative);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn resolve(&self) -> Config {
+        Config::resolve(&EvalFlags::default(), &self.root()).unwrap()
+    }
+
+    fn error(&self) -> String {
+        let error = Config::resolve(&EvalFlags::default(), &self.root()).unwrap_err();
+        error.to_string().replace(&self.root().display().to_string(), "ROOT")
+    }
+}
+
+#[test]
+fn the_notebook_s_layout_needs_no_settings() {
+    let project = Project::new();
+    let config = project.resolve();
+    assert_eq!(config.ground_truth, project.path("data/processed/coco_person_car_val.json"));
+    assert_eq!(config.model, ModelSource::Newest(project.path("models/local_checkpoints")));
+    assert_eq!((config.max_images, config.score_thr, config.iou_thr), (Some(300), 0.5, 0.5));
+    assert_eq!((config.preprocessing.min_size, config.preprocessing.max_size), (800, 1333));
+    assert_eq!(config.registry.unwrap().tracking_uri, "sqlite:///mlflow.db");
+    assert!(config.workers >= 1);
+}
+
+#[test]
+fn the_project_is_found_from_up_to_eight_folders_below() {
+    let project = Project::new();
+    let below = |levels: usize| {
+        let folder = project.path(&vec!["x"; levels].join("/"));
+        std::fs::create_dir_all(&folder).unwrap();
+        Config::resolve(&EvalFlags::default(), &folder)
+    };
+    assert_eq!(below(8).unwrap().root, project.root());
+    assert!(below(9).unwrap_err().to_string().contains("--project"));
+}
+
+#[test]
+fn the_longest_tail_of_another_machine_s_path_is_used_and_said() {
+    let project = Project::new();
+    assert_eq!(project.resolve().images, project.path("data/val2017"));
+    std::fs::create_dir_all(project.path("street/data/val2017")).unwrap();
+    let config = project.resolve();
+    assert_eq!(config.images, project.path("street/data/val2017"));
+    assert_eq!(config.notices.len(), 1);
+    assert!(
+        config.notices[0].contains(r"C:\Users\dev\street\data\val2017"),
+        "{:?}",
+        config.notices
+    );
+}
+
+#[test]
+fn a_val_dir_without_any_tail_here_is_an_error() {
+    let project = Project::new();
+    std::fs::remove_dir_all(project.path("data/val2017")).unwrap();
+    insta::assert_snapshot!(project.error(), @r#""val_dir" is C:\Users\dev\street\data\val2017, which does not exist here, and no tail of it exists under ROOT; correct it in project_config.json or pass --images"#);
+}
+
+#[test]
+fn flags_go_before_detgate_toml_which_goes_before_defaults() {
+    let project = Project::new();
+    project.write(
+        "detgate.toml",
+        "[data]\nmax_images = 0\n[practical]\nscore_thr = 0.3\niou_thr = 0.6\n\
+         [gate.metrics]\n\"AP50/*\" = { max_drop = 0.1, min = 0.2 }\n[registry]\nregister = false\n",
+    );
+    let config = project.resolve();
+    assert_eq!((config.max_images, config.score_thr, config.iou_thr), (None, 0.3, 0.6));
+    assert_eq!(config.rules.keys().collect::<Vec<_>>(), ["AP50/*"]);
+    assert_eq!(config.registry, None);
+    let flags = EvalFlags {
+        score_thr: Some(0.7),
+        checkpoint: Some("mine.pt".into()),
+        project: ProjectFlags { project: Some(project.root()), baseline: Some("b.snap".into()) },
+        ..EvalFlags::default()
+    };
+    let config = Config::resolve(&flags, Path::new("/elsewhere")).unwrap();
+    assert_eq!((config.score_thr, config.iou_thr), (0.7, 0.6));
+    assert_eq!(config.model, ModelSource::Checkpoint("/elsewhere/mine.pt".into()));
+    assert_eq!(config.baseline, Path::new("/elsewhere/b.snap"));
+}
+
+#[test]
+fn mistakes_in_detgate_toml_name_file_line_and_key() {
+    let project = Project::new();
+    let error = |text: &str| {
+        project.write("detgate.toml", text);
+        project.error()
+    };
+    let unknown = error("[practical]\nscore_threshold = 0.5\n");
+    assert!(unknown.starts_with("ROOT/detgate.toml: "), "{unknown}");
+    assert!(unknown.contains("line 2") && unknown.contains("score_thr"), "{unknown}");
+    insta::assert_snapshot!(error("[practical]\nscore_thr = 1.5\n"), @"score_thr is 1.5; it must be between 0 and 1");
+    insta::assert_snapshot!(error("[gate.metrics]\nAP = { max_drop = -0.1 }\n"),
+        @r#"[gate.metrics] "AP" max_drop is -0.1; it must be between 0 and 1"#);
+    insta::assert_snapshot!(error("[gate.metrics]\nAP = { min = nan }\n"),
+        @r#"[gate.metrics] "AP" min is NaN; it must be between 0 and 1"#);
+    insta::assert_snapshot!(error("[model]\nmin_size = 900\nmax_size = 800\n"),
+        @"[model] min_size is 900 and max_size 800; it must be at least 1, at most max_size, and max_size at most 16384 pixels");
+}
+
+#[test]
+fn a_label_map_that_disagrees_with_the_project_is_an_error() {
+    let project = Project::new();
+    project.write(
+        "data/processed/labelmap.json",
+        r#"{"target_category_ids": [3, 1], "coco_to_internal": {"1": 1, "3": 2},
+            "internal_to_name": {"1": "person", "2": "car"}}"#,
+    );
+    insta::assert_snapshot!(project.error(), @r#"ROOT/data/processed/labelmap.json: its categories are named ["car", "person"], the target classes of project_config.json are ["person", "car"]; make them agree, in order"#);
+    project.write("data/processed/labelmap.json", "{\n\"target_category_ids\": 3}");
+    assert!(project.error().contains("line 2"), "{}", project.error());
+    std::fs::remove_file(project.path("data/processed/labelmap.json")).unwrap();
+    assert!(project.error().starts_with("cannot read ROOT/data/processed/labelmap.json"));
+}
+
+#[test]
+fn outside_a_project_the_remedy_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = EvalFlags {
+        project: ProjectFlags { project: Some(folder.path().to_owned()), baseline: None },
+        ..EvalFlags::default()
+    };
+    let error = Config::resolve(&flags, folder.path()).unwrap_err().to_string();
+    assert!(error.contains("project_config.json"), "{error}");
+}
+
+#[test]
+fn ci_is_what_ci_systems_set() {
+    let ci = |value: Option<&str>| {
+        Environment::from_lookup(|name| value.filter(|_| name == "CI").map(str::to_owned)).ci
+    };
+    assert_eq!([Some("true"), Some("1"), Some("yes")].map(ci), [true; 3]);
+    assert_eq!([None, Some(""), Some("0"), Some("false"), Some("False")].map(ci), [false; 5]);
+}
