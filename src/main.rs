@@ -1,2 +1,219 @@
-//! Parses arguments and calls the library.
-fn main() {}
+//! The `detgate` command: parses arguments, runs the pipeline, hands out the exit code.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use detgate::config::{
+    BlessConfig, BlessFlags, Cli, Command, Config, Environment, EvalFlags, ModelSource,
+};
+use detgate::dataset::{self, Category, Classes, Dataset, ImageRecord};
+use detgate::detections::{Detection, Detector, coco_results};
+use detgate::gate::{self, Fingerprint, Policy, Provenance, Snapshot, Verdict, judge};
+use detgate::inference::{self, ImageResult};
+use detgate::matching::coco::CocoParams;
+use detgate::matching::practical::PracticalParams;
+use detgate::metrics::{self, Evaluation};
+use detgate::report::{self, DataSummary, Progress, Report, SkippedImage, Thresholds, terminal};
+
+/// The exit codes; the README lists them for users.
+mod exit {
+    pub(crate) const PASSED: u8 = 0;
+    pub(crate) const REGRESSED: u8 = 1;
+    pub(crate) const COULD_NOT_EVALUATE: u8 = 2;
+    pub(crate) const INCONCLUSIVE: u8 = 3;
+    pub(crate) const INCOMPARABLE: u8 = 4;
+    pub(crate) const BUG: u8 = 70;
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let code = match std::panic::catch_unwind(|| run(cli)) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
+            eprintln!("error: {error:#}");
+            exit::COULD_NOT_EVALUATE
+        }
+        Err(_panic) => {
+            eprintln!("error: this is a bug in detgate; please report it with the lines above");
+            exit::BUG
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> anyhow::Result<u8> {
+    let cwd = std::env::current_dir().context("the working directory is not readable")?;
+    let environment = Environment::from_process();
+    match cli.command {
+        Command::Eval(flags) => eval(&flags, &cwd, &environment),
+        Command::Bless(flags) => bless(&flags, &cwd, &environment),
+    }
+}
+
+/// Configuration, data, model, inference, metrics, verdict, report, registration.
+fn eval(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Result<u8> {
+    let config = Config::resolve(flags, cwd)?;
+    config.notices.iter().for_each(|notice| eprintln!("note: {notice}"));
+    let dataset = load_dataset(&config)?;
+    let (detector, provenance) = load_detector(&config)?;
+    let results = infer(&config, &dataset, detector.as_ref(), flags.quiet)?;
+    let images = evaluated(&dataset, &results);
+    let evaluation = evaluate(&config, &dataset, &images)?;
+    let candidate = Snapshot {
+        schema: gate::SCHEMA,
+        fingerprint: Fingerprint::of_run(&config, &dataset, &results),
+        provenance,
+        metrics: evaluation.table(),
+    };
+    let baseline = Snapshot::read(&config.baseline)?;
+    let judgement = judge(&candidate, baseline.as_ref(), &Policy(config.rules.clone()))?;
+    let report = Report {
+        schema: report::SCHEMA,
+        checkpoint: &candidate.provenance,
+        data: summary(&dataset, &results, &images),
+        settings: Thresholds { score_thr: config.score_thr, iou_thr: config.iou_thr },
+        fingerprint: &candidate.fingerprint,
+        evaluation: &evaluation,
+        judgement: &judgement,
+    };
+    write_report(&config, &report, &images)?;
+    print!("{}", if flags.quiet { terminal::verdict(&report) } else { terminal::tables(&report) });
+    keep_for_review(&config, environment, &candidate, baseline.as_ref())?;
+    Ok(match judgement.verdict {
+        Verdict::Passed => exit::PASSED,
+        Verdict::Regressed => exit::REGRESSED,
+        Verdict::Inconclusive => exit::INCONCLUSIVE,
+        Verdict::Incomparable => exit::INCOMPARABLE,
+    })
+}
+
+fn load_dataset(config: &Config) -> anyhow::Result<Dataset> {
+    let classes = match config.all_categories {
+        true => Classes::FromFile,
+        false => Classes::Only(
+            std::iter::zip(&config.label_map.target_category_ids, &config.target_classes)
+                .map(|(&id, name)| Category { id, name: name.clone() })
+                .collect(),
+        ),
+    };
+    Ok(dataset::load(&config.ground_truth, &config.images, &classes, config.max_images)?)
+}
+
+/// An image that was evaluated, and what was found on it.
+type Evaluated<'a> = (&'a ImageRecord, &'a [Detection]);
+
+fn infer(
+    config: &Config,
+    dataset: &Dataset,
+    detector: &dyn Detector,
+    quiet: bool,
+) -> anyhow::Result<Vec<ImageResult>> {
+    let progress = Progress::new(dataset.images.len(), quiet);
+    let settings =
+        inference::Settings { workers: config.workers, skip_bad_images: config.skip_bad_images };
+    Ok(inference::run(detector, &dataset.images, settings, || progress.advance())?)
+}
+
+/// The images that could be decoded.
+fn evaluated<'a>(dataset: &'a Dataset, results: &'a [ImageResult]) -> Vec<Evaluated<'a>> {
+    std::iter::zip(&dataset.images, results)
+        .filter_map(|(image, result)| Some((image, result.outcome.as_deref().ok()?)))
+        .collect()
+}
+
+fn evaluate(
+    config: &Config,
+    dataset: &Dataset,
+    images: &[Evaluated],
+) -> anyhow::Result<Evaluation> {
+    let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
+    Ok(metrics::evaluate(&dataset.categories, images, &practical, &CocoParams::default())?)
+}
+
+fn summary(dataset: &Dataset, results: &[ImageResult], images: &[Evaluated]) -> DataSummary {
+    let boxes = || images.iter().flat_map(|(image, _)| &image.ground_truth);
+    DataSummary {
+        images: images.len(),
+        ground_truth: boxes().count(),
+        zero_area_boxes: boxes().filter(|gt| gt.bbox.area() == 0.0).count(),
+        skipped_images: std::iter::zip(&dataset.images, results)
+            .filter_map(|(image, result)| {
+                let reason = result.outcome.as_ref().err()?.clone();
+                Some(SkippedImage { file_name: image.file_name.clone(), reason })
+            })
+            .collect(),
+    }
+}
+
+/// The JSON report, and the detections beside it.
+fn write_report(config: &Config, report: &Report, images: &[Evaluated]) -> anyhow::Result<()> {
+    report::write(&config.report, &report.to_json()?)
+        .with_context(|| format!("cannot write the report {}", config.report.display()))?;
+    let detections = config.report.with_extension("detections.json");
+    coco_results::write(&detections, images.iter().map(|(image, found)| (image.id, *found)))?;
+    Ok(())
+}
+
+/// Leaves a candidate that differs from its baseline where `bless` finds it; never under `CI`.
+fn keep_for_review(
+    config: &Config,
+    environment: &Environment,
+    candidate: &Snapshot,
+    baseline: Option<&Snapshot>,
+) -> anyhow::Result<()> {
+    if environment.ci {
+        return Ok(());
+    }
+    let pending = Snapshot::pending_path(&config.baseline);
+    if baseline.is_some_and(|baseline| baseline.same_results(candidate)) {
+        return match std::fs::remove_file(&pending) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", pending.display()))
+            }
+            _ => Ok(()),
+        };
+    }
+    candidate.write(&pending)?;
+    eprintln!("note: `cargo xtask bless` accepts this run as the baseline");
+    Ok(())
+}
+
+/// Makes the pending candidate the baseline.
+fn bless(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> anyhow::Result<u8> {
+    let config = BlessConfig::resolve(flags, cwd)?;
+    if environment.ci {
+        bail!("nothing is written to a baseline under CI; bless on your own machine and commit");
+    }
+    let pending = Snapshot::pending_path(&config.baseline);
+    let Some(candidate) = Snapshot::read(&pending)? else {
+        bail!("nothing to accept: there is no {}; run `cargo xtask eval` first", pending.display());
+    };
+    let baseline = Snapshot::read(&config.baseline)?;
+    let judgement = judge(&candidate, baseline.as_ref(), &Policy(config.rules))?;
+    if judgement.verdict == Verdict::Regressed && !flags.force {
+        eprintln!("refused: this candidate regressed; pass --force to accept it all the same");
+        return Ok(exit::REGRESSED);
+    }
+    candidate.write(&config.baseline)?;
+    std::fs::remove_file(&pending)
+        .with_context(|| format!("cannot remove {}", pending.display()))?;
+    println!(
+        "accepted {} as the baseline {}",
+        candidate.provenance.checkpoint,
+        config.baseline.display()
+    );
+    Ok(exit::PASSED)
+}
+
+#[cfg(not(feature = "torch"))]
+fn load_detector(config: &Config) -> anyhow::Result<(Box<dyn Detector>, Provenance)> {
+    let (ModelSource::Checkpoint(path)
+    | ModelSource::Newest(path)
+    | ModelSource::TorchScript(path, _)) = &config.model;
+    bail!(
+        "cannot run {}: this detgate was built without the feature `torch`; use `cargo xtask eval`",
+        path.display()
+    )
+}

@@ -40,6 +40,7 @@ impl Archive {
             format!("is not a whole zip archive ({error}); copy it again, it may be cut short")
         };
         let mut zip = zip::ZipArchive::new(Cursor::new(&map[..])).map_err(damaged)?;
+        require_checkpoint(&zip)?;
         let mut records = BTreeMap::new();
         for index in 0..zip.len() {
             let entry = zip.by_index_raw(index).map_err(damaged)?;
@@ -57,22 +58,13 @@ impl Archive {
             let range = range.ok_or_else(|| format!("is cut short within the record {name}"))?;
             records.insert(name, range);
         }
-        let archive = Self { map, records: without_root(records)? };
-        archive.require_checkpoint()?;
-        Ok(archive)
-    }
-
-    fn require_checkpoint(&self) -> Result<(), String> {
-        let has = |prefix: &str| self.records.keys().any(|name| name.starts_with(prefix));
-        if has("constants.pkl") || has("code/") {
-            return Err("is a TorchScript archive; pass it with --torchscript".to_owned());
-        }
-        match self.record("byteorder") {
+        let archive = Self { records: without_root(records)?, map };
+        match archive.record("byteorder") {
             Some(bytes) if bytes.get() != b"little" => {
                 Err("was saved on a big-endian machine; save it again on a little-endian one"
                     .to_owned())
             }
-            _ => Ok(()),
+            _ => Ok(archive),
         }
     }
 
@@ -100,6 +92,17 @@ fn recognise(bytes: &[u8]) -> Result<(), String> {
         return Err("is not a file that torch.save writes".to_owned());
     }
     Ok(())
+}
+
+fn require_checkpoint(zip: &zip::ZipArchive<Cursor<&[u8]>>) -> Result<(), String> {
+    let torchscript = zip
+        .file_names()
+        .flatten()
+        .any(|name| name.ends_with("/constants.pkl") || name.contains("/code/"));
+    match torchscript {
+        true => Err("is a TorchScript archive; pass it with --torchscript".to_owned()),
+        false => Ok(()),
+    }
 }
 
 /// All records lie in one folder, named after the file that was once written; take its name off.

@@ -168,7 +168,7 @@ fn distribute(
     categories: &[Category],
     records: &mut [ImageRecord],
 ) -> Result<(), String> {
-    unique("annotation", annotations.iter().map(|annotation| annotation.id))?;
+    unique("annotation id", annotations.iter().map(|annotation| annotation.id))?;
     let known: BTreeSet<i64> = categories.iter().map(|category| category.id).collect();
     let index: BTreeMap<i64, usize> =
         records.iter().enumerate().map(|(index, image)| (image.id, index)).collect();

@@ -1,1 +1,85 @@
-//! report
+//! A finished run as text: for terminals and, as JSON, for machines.
+//!
+//! Values in, text out; nothing is computed here.
+
+mod progress;
+pub mod terminal;
+
+use serde::Serialize;
+
+use crate::gate::{Fingerprint, Judgement, Provenance};
+use crate::metrics::Evaluation;
+
+pub use progress::Progress;
+
+/// The version of the JSON report; raised when a field changes its meaning.
+pub const SCHEMA: u32 = 1;
+
+/// Everything that is reported of a run. Equal runs give equal bytes: there is no clock in it.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The checkpoint and what ran it.
+    pub checkpoint: &'a Provenance,
+    /// What was evaluated.
+    pub data: DataSummary,
+    /// The practical protocol's thresholds.
+    pub settings: Thresholds,
+    /// What must be equal in a comparable run.
+    pub fingerprint: &'a Fingerprint,
+    /// The metrics of both protocols.
+    #[serde(flatten)]
+    pub evaluation: &'a Evaluation,
+    /// The gate's verdict.
+    pub judgement: &'a Judgement,
+}
+
+/// The data set in numbers.
+#[derive(Debug, Serialize)]
+pub struct DataSummary {
+    /// Images evaluated.
+    pub images: usize,
+    /// Boxes on them.
+    pub ground_truth: usize,
+    /// Of these, boxes without area.
+    pub zero_area_boxes: usize,
+    /// Images that could not be decoded and are in no number.
+    pub skipped_images: Vec<SkippedImage>,
+}
+
+/// An image that `--skip-bad-images` left out.
+#[derive(Debug, Serialize)]
+pub struct SkippedImage {
+    /// As in the annotation file.
+    pub file_name: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What the practical protocol counts.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Thresholds {
+    /// Least score.
+    pub score_thr: f64,
+    /// Least IoU of a match.
+    pub iou_thr: f64,
+}
+
+impl Report<'_> {
+    /// The report as JSON, ending in a line break.
+    ///
+    /// # Errors
+    /// None that a finished run can cause: every value has a JSON form.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+}
+
+/// Writes a report whole or not at all, making its folder if need be.
+///
+/// # Errors
+/// What the system said; the caller names the path.
+pub fn write(path: &std::path::Path, text: &str) -> std::io::Result<()> {
+    crate::files::write_atomically(path, text.as_bytes())
+}

@@ -3,7 +3,9 @@
 //! bit fields, and the OS/2 header. Alpha is dropped.
 //!
 //! Pillow's habits that are kept: palette entries that are missing are black, unless the palette is
-//! the gray ramp, which then continues; an empty RLE line is no line at all.
+//! the gray ramp, which then continues; an empty RLE line is no line at all. Not kept, because what
+//! comes out is garbage: Pillow reads 4- and 8-bit pixels as single bits when the palette is just
+//! black and white, and 4-bit pixels as bytes when it is the gray ramp.
 //!
 //! Deliberately absent: JPEG and PNG inside BMP, Huffman and 24-bit RLE (OS/2), 2 bits, and bit
 //! fields other than 5-5-5, 5-6-5 and whole bytes; Pillow reads none of them.
@@ -19,16 +21,14 @@ const BITFIELDS: u32 = 3;
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let input = Input(bytes);
     let header = Header::read(input)?;
-    let mut image = header.size.black()?;
     match (header.compression, header.bits) {
-        (RAW, 1 | 4 | 8) => header.indexed(input, &mut image)?,
-        (RAW | BITFIELDS, 16 | 24 | 32) => header.direct(input, &mut image)?,
-        (RLE8 | RLE4, 4 | 8) => header.run_lengths(input, &mut image)?,
+        (RAW, 1 | 4 | 8) => header.indexed(input),
+        (RAW | BITFIELDS, 16 | 24 | 32) => header.direct(input),
+        (RLE8 | RLE4, 4 | 8) => header.run_lengths(input),
         (compression, bits) => {
-            return Err(unsupported(format!("compression {compression} of {bits}-bit pixels")));
+            Err(unsupported(format!("compression {compression} of {bits}-bit pixels")))
         }
     }
-    Ok(image)
 }
 
 /// The file's bytes; reading past the end is an error.
@@ -159,7 +159,16 @@ impl Header {
         input.slice(start, bits.div_ceil(8))
     }
 
-    fn indexed(&self, input: Input<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
+    /// A black image, once it is sure that the file holds all of its rows: a damaged header must not
+    /// cost the memory that it asks for.
+    fn black(&self, input: Input<'_>) -> Result<RgbImage, DecodeError> {
+        self.row(input, 0)?;
+        self.row(input, self.size.height as usize - 1)?;
+        self.size.black()
+    }
+
+    fn indexed(&self, input: Input<'_>) -> Result<RgbImage, DecodeError> {
+        let mut image = self.black(input)?;
         let bits = self.bits as usize;
         let mask = u8::MAX >> (8 - bits);
         let rows = image.pixels_mut().chunks_exact_mut(self.size.width as usize);
@@ -171,11 +180,12 @@ impl Header {
                 }
             }
         }
-        Ok(())
+        Ok(image)
     }
 
-    fn direct(&self, input: Input<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
+    fn direct(&self, input: Input<'_>) -> Result<RgbImage, DecodeError> {
         let channels = self.channels()?;
+        let mut image = self.black(input)?;
         let bytes_per_pixel = self.bits as usize / 8;
         let rows = image.pixels_mut().chunks_exact_mut(self.size.width as usize);
         for (y, out) in rows.enumerate() {
@@ -186,7 +196,7 @@ impl Header {
                 *pixel = channels.map(|channel| channel.of(value));
             }
         }
-        Ok(())
+        Ok(image)
     }
 
     /// Where red, green and blue are within a pixel.
@@ -206,10 +216,11 @@ impl Header {
         Ok(masks.map(Channel::new))
     }
 
-    fn run_lengths(&self, input: Input<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
+    fn run_lengths(&self, input: Input<'_>) -> Result<RgbImage, DecodeError> {
         let codes = input.0.get(self.offset..).unwrap_or_default();
         let indices = Runs { codes, at: 0, offset: self.offset }
             .expand(self.size, self.compression == RLE4)?;
+        let mut image = self.size.black()?;
         let width = self.size.width as usize;
         let height = self.size.height as usize;
         let rows = image.pixels_mut().chunks_exact_mut(width);
@@ -219,7 +230,7 @@ impl Header {
                 *pixel = self.palette[usize::from(index)];
             }
         }
-        Ok(())
+        Ok(image)
     }
 }
 
@@ -242,7 +253,9 @@ impl Channel {
 
     /// 0..=255, rounded down as Pillow's unpackers do.
     fn of(self, pixel: u32) -> u8 {
-        (((pixel >> self.shift) & self.max) * 255 / self.max) as u8
+        let value = (pixel >> self.shift) & self.max;
+        // Whole bytes are by far the most common; spare them the division.
+        if self.max == 255 { value as u8 } else { (value * 255 / self.max) as u8 }
     }
 }
 

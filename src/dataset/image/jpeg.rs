@@ -4,9 +4,11 @@
 //! Damaged files are treated as Pillow treats them. Where the data end before the end-of-image
 //! marker the file is truncated: an error. What libjpeg only warns about (a bad Huffman code, bytes
 //! between markers, bytes after the end) is tolerated: the rest of the picture is still there,
-//! training saw the same pixels, and Pillow does not even mention it.
+//! training saw the same pixels, and Pillow does not even mention it. (Where damage makes
+//! coefficients that no encoder writes, libjpeg's C code overflows differently from the SIMD code
+//! in Pillow, and those few pixels differ; with `JSIMD_FORCENONE=1` Pillow gives these very pixels.)
 //!
-//! Deliberately absent: arithmetic coding and lossless JPEG (libjpeg was built without them),
+//! Deliberately absent: arithmetic coding and lossless JPEG (this libjpeg is built without them),
 //! 12-bit samples, and thumbnails.
 
 use std::any::Any;
@@ -28,7 +30,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
         Ok(Ok(image)) => Ok(image),
         _ if ran_out.get() => Err(DecodeError::Truncated { format: Format::Jpeg }),
         Ok(Err(error)) => Err(error),
-        Err(panic) => Err(corrupt(message(panic.as_ref()))),
+        Err(panic) => Err(fatal(message(panic.as_ref()))),
     }
 }
 
@@ -130,6 +132,15 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     let text = text.unwrap_or("libjpeg gave up without saying why");
     text.strip_prefix("libjpeg fatal error: ").unwrap_or(text)
+}
+
+/// libjpeg's fatal errors; those about features start with one of two words.
+fn fatal(message: &str) -> DecodeError {
+    if message.starts_with("Unsupported") || message.starts_with("Sorry") {
+        let reason = format!("this variant (libjpeg: {message})");
+        return DecodeError::Unsupported { format: Format::Jpeg, reason };
+    }
+    corrupt(message)
 }
 
 fn corrupt(reason: &str) -> DecodeError {

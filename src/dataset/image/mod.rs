@@ -1,8 +1,8 @@
 //! Image files to pixels, equal to those of Pillow 13's `Image.open(path).convert("RGB")`: detectors
 //! are trained on what Pillow decodes, and a different decoder moves their boxes.
 //!
-//! JPEG, PNG and BMP are equal to the last bit, WebP too where it is lossless; each format's module
-//! says how, and where it is deliberately stricter than Pillow with damaged files. Pillow's
+//! Every format is equal to the last bit (lossy WebP as far as was tried); each format's module says
+//! how, and where it deliberately differs from Pillow with damaged files. Pillow's
 //! surprises are kept: 16-bit grayscale PNG is *clipped* at 255, not scaled; alpha is dropped, not
 //! blended; an EXIF orientation is not applied; colour profiles and gamma are ignored; of an
 //! animation only the first frame counts.

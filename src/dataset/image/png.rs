@@ -6,9 +6,12 @@
 //! 16-bit mode whose conversion clips; alpha and tRNS are dropped without blending; palette
 //! entries that are missing are black.
 //!
-//! Stricter than Pillow with damaged files: the checksum of image data is verified, and image data
-//! that decompress to too few rows are an error where Pillow leaves the rest black. A missing IEND
-//! is tolerated, as in Pillow, and so is a wrong checksum of a chunk that does not affect pixels.
+//! Stricter than Pillow with damaged files, whose pixels Pillow would give without a word: the
+//! checksum of image data is verified, image data that decompress to too few rows are an error
+//! (Pillow leaves the rest black), and a file that ends before its IEND chunk is truncated. A wrong
+//! checksum of a chunk that does not affect pixels is tolerated.
+//!
+//! Deliberately absent: the frames of an APNG other than its default image.
 
 use std::io::{Cursor, ErrorKind};
 

@@ -1,0 +1,291 @@
+//! Where a run's artifacts go, and getting them there.
+//!
+//! `mlflow-artifacts:/...` is uploaded through the server, and so is a file path below the folder that a server of
+//! ours serves. Another file path of this machine (an experiment that an older project created elsewhere) is written
+//! to directly, as MLflow's own client does.
+//!
+//! Deliberately absent: object stores (`s3://` and the like), which need the store's own credentials here, while a
+//! server that proxies artifacts needs none.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::api::{self, Run};
+use super::client::Client;
+use super::prepare::Upload;
+use super::{Content, Event, RegistryError, RegistrySettings};
+
+/// Where a run's artifacts go.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Store {
+    /// Through the server, below this path of its artifact store.
+    Proxied { prefix: String },
+    /// Into this folder.
+    Folder(PathBuf),
+}
+
+/// Reads a run's artifact URI. `served` is the artifact folder of a server of ours; `local` whether the server's file
+/// paths are ours.
+///
+/// # Errors
+/// A sentence, when detgate cannot write there.
+pub(super) fn store(
+    uri: &str,
+    base_host: Option<&str>,
+    served: Option<&Path>,
+    local: bool,
+) -> Result<Store, String> {
+    if let Some(rest) = uri.strip_prefix("mlflow-artifacts:") {
+        return proxied(rest, base_host);
+    }
+    let Some(folder) = local_path(uri) else {
+        return Err("detgate uploads through the server only; start it with `--artifacts-destination` instead of \
+                    `--default-artifact-root`, and register in an experiment that was created since"
+            .to_owned());
+    };
+    if !local {
+        return Err("it is a folder of the server's machine; start the server with `--artifacts-destination` instead \
+                    of `--default-artifact-root`, and register in an experiment that was created since"
+            .to_owned());
+    }
+    if !folder.is_absolute() {
+        return Err(
+            "it is not a path of this machine; register in an experiment of another name"
+                .to_owned(),
+        );
+    }
+    let below = served
+        .and_then(|served| folder.strip_prefix(served).ok())
+        .and_then(Path::to_str);
+    Ok(match below {
+        Some(prefix) => Store::Proxied {
+            prefix: prefix.replace('\\', "/"),
+        },
+        None => Store::Folder(folder),
+    })
+}
+
+fn proxied(rest: &str, base_host: Option<&str>) -> Result<Store, String> {
+    let path = match rest.strip_prefix("//") {
+        None => rest,
+        Some(authority) => {
+            let (host, path) = authority.split_once('/').unwrap_or((authority, ""));
+            let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+            if !host.is_empty() && Some(name) != base_host {
+                return Err(format!("its files are served by another server, {host}"));
+            }
+            path
+        }
+    };
+    Ok(Store::Proxied {
+        prefix: path.trim_matches('/').to_owned(),
+    })
+}
+
+/// The path of `file:` URIs and of plain paths; `None` for other schemes.
+fn local_path(uri: &str) -> Option<PathBuf> {
+    if uri.starts_with("file:") {
+        return reqwest::Url::parse(uri).ok()?.to_file_path().ok();
+    }
+    // One letter before the colon is a Windows drive, not a scheme.
+    let is_scheme = uri
+        .split_once(':')
+        .is_some_and(|(scheme, _)| scheme.len() > 1 && !scheme.contains(['/', '\\']));
+    (!is_scheme).then(|| PathBuf::from(uri))
+}
+
+/// Uploads one file.
+pub(super) fn upload(
+    client: &Client,
+    store: &Store,
+    file: &Upload<'_>,
+    settings: &RegistrySettings,
+) -> Result<(), RegistryError> {
+    let reader = Watched {
+        inner: open(file.content)?,
+        path: file.path.clone(),
+        sent: 0,
+        total: file.length,
+        interrupted: Arc::clone(&settings.interrupted),
+        on_event: Arc::clone(&settings.on_event),
+    };
+    let result = match store {
+        Store::Proxied { prefix } => {
+            let path = [prefix.as_str(), file.path.as_str()].join("/");
+            client.put_artifact(path.trim_start_matches('/'), reader, file.length)
+        }
+        Store::Folder(folder) => write(reader, &folder.join(&file.path)),
+    };
+    // A cut body looks like a network error.
+    if result.is_err() && settings.is_interrupted() {
+        Err(RegistryError::Interrupted)
+    } else {
+        result
+    }
+}
+
+fn open(content: &Content) -> Result<Box<dyn Read + Send>, RegistryError> {
+    match content {
+        Content::Bytes { bytes, .. } => Ok(Box::new(Cursor::new(bytes.clone()))),
+        Content::File(path) => match File::open(path) {
+            Ok(file) => Ok(Box::new(file)),
+            Err(source) => Err(RegistryError::Io {
+                action: "read",
+                path: path.clone(),
+                source,
+            }),
+        },
+    }
+}
+
+/// Writes whole or not at all.
+fn write(mut reader: impl Read, target: &Path) -> Result<(), RegistryError> {
+    let failed = |source| RegistryError::Io {
+        action: "write the artifact",
+        path: target.to_owned(),
+        source,
+    };
+    let folder = target.parent().unwrap_or(target);
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let mut partial = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    std::io::copy(&mut reader, partial.as_file_mut()).map_err(failed)?;
+    readable_by_others(partial.as_file()).map_err(failed)?;
+    partial.as_file().sync_all().map_err(failed)?;
+    partial
+        .persist(target)
+        .map(drop)
+        .map_err(|error| failed(error.error))
+}
+
+/// A temporary file is its owner's alone; an artifact is as public as any file that MLflow writes.
+#[cfg(unix)]
+fn readable_by_others(file: &File) -> std::io::Result<()> {
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn readable_by_others(_file: &File) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Tells of progress, and stops when the user asks for it.
+struct Watched {
+    inner: Box<dyn Read + Send>,
+    path: String,
+    sent: u64,
+    total: u64,
+    interrupted: Arc<AtomicBool>,
+    on_event: Arc<dyn Fn(Event<'_>) + Send + Sync>,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(std::io::Error::other("interrupted"));
+        }
+        let count = self.inner.read(buffer)?;
+        self.sent += count as u64;
+        (self.on_event)(Event::Uploading {
+            path: &self.path,
+            sent: self.sent,
+            total: self.total,
+        });
+        Ok(count)
+    }
+}
+
+/// Lists what the server holds and compares sizes.
+///
+/// # Errors
+/// [`RegistryError::Incomplete`] naming the first file that is missing or has another size.
+pub(super) fn verify(
+    client: &Client,
+    run: &Run,
+    files: &[Upload<'_>],
+) -> Result<(), RegistryError> {
+    let folder = |path: &str| {
+        path.rsplit_once('/')
+            .map_or("", |(folder, _name)| folder)
+            .to_owned()
+    };
+    let folders: BTreeSet<String> = files.iter().map(|file| folder(&file.path)).collect();
+    let mut sizes = BTreeMap::new();
+    for folder in folders {
+        sizes.extend(api::list_artifacts(client, run, &folder)?);
+    }
+    for file in files {
+        let found = sizes.get(&file.path);
+        if found != Some(&file.length) {
+            let found = found.map_or("is missing".to_owned(), |size| format!("has {size} bytes"));
+            let reason = format!(
+                "the artifact {} {found} instead of {} bytes",
+                file.path, file.length
+            );
+            return Err(RegistryError::Incomplete {
+                run_id: run.id.clone(),
+                reason,
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxied(prefix: &str) -> Result<Store, String> {
+        Ok(Store::Proxied {
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_proxied_store_is_uploaded_to_through_its_own_server_only() {
+        let at = |uri| store(uri, Some("host"), None, false);
+        assert_eq!(
+            at("mlflow-artifacts:/1/ab/artifacts"),
+            proxied("1/ab/artifacts")
+        );
+        assert_eq!(
+            at("mlflow-artifacts://host:5000/1/ab/artifacts"),
+            proxied("1/ab/artifacts")
+        );
+        assert!(
+            at("mlflow-artifacts://elsewhere/1/ab")
+                .unwrap_err()
+                .contains("elsewhere")
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_go_through_our_server_where_it_serves_them_and_beside_it_elsewhere() {
+        let at = |uri| store(uri, None, Some(Path::new("/p/mlruns")), true);
+        assert_eq!(at("/p/mlruns/1/ab/artifacts"), proxied("1/ab/artifacts"));
+        assert_eq!(at("file:///p/mlruns/1/a%20b"), proxied("1/a b"));
+        assert_eq!(
+            at("file:///old%20place/1"),
+            Ok(Store::Folder("/old place/1".into()))
+        );
+        assert!(
+            at("C:/old/mlruns/1")
+                .unwrap_err()
+                .contains("not a path of this machine")
+        );
+        assert!(
+            at("s3://bucket/1")
+                .unwrap_err()
+                .contains("--artifacts-destination")
+        );
+        assert!(
+            store("/srv/mlruns/1", None, None, false)
+                .unwrap_err()
+                .contains("the server's machine")
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! What can go wrong, in sentences. No variant ever holds a password or token.
+
+use std::path::PathBuf;
+
+/// Why nothing was registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The tracking URI is not one that detgate can use.
+    #[error("cannot use the tracking URI {uri:?}: {reason}")]
+    TrackingUri {
+        /// The URI, without its credentials.
+        uri: String,
+        /// What is wrong, and what to write instead.
+        reason: String,
+    },
+    /// Something in the publication cannot be logged; nothing was sent.
+    #[error("cannot register: {0}")]
+    Publication(String),
+    /// A file to upload could not be read, or not be written to its place.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is no Python with the pinned MLflow.
+    #[error("cannot run MLflow: {0}")]
+    Python(String),
+    /// The SQLite file must not be opened by the pinned MLflow, or cannot be.
+    #[error("cannot register in {}: {reason}", path.display())]
+    Database {
+        /// The SQLite file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The server for a SQLite file did not start, or ended too early.
+    #[error("the MLflow server for {} {reason}; the end of its log:\n{log}", database.display())]
+    Server {
+        /// The SQLite file.
+        database: PathBuf,
+        /// What happened.
+        reason: String,
+        /// The last lines that it wrote.
+        log: String,
+    },
+    /// No answer.
+    #[error("no answer from {url}: {reason}; {advice}")]
+    Unreachable {
+        /// What was asked.
+        url: String,
+        /// What the network said.
+        reason: String,
+        /// What to do.
+        advice: String,
+    },
+    /// The server said no.
+    #[error("{url} answered {status}: {message}{advice}")]
+    Refused {
+        /// What was asked.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// MLflow's `error_code`, where the answer had one.
+        code: Option<String>,
+        /// The server's words.
+        message: String,
+        /// What to do; empty, or starts with `; `.
+        advice: String,
+    },
+    /// An answer that makes no sense.
+    #[error("{url} answered something unexpected: {reason}")]
+    Answer {
+        /// What was asked.
+        url: String,
+        /// What is odd about the answer.
+        reason: String,
+    },
+    /// The experiment is in MLflow's trash, where its name stays taken.
+    #[error(
+        "the experiment {name:?} is deleted in MLflow: restore it with `mlflow experiments restore --experiment-id {id}`, or choose another name"
+    )]
+    ExperimentDeleted {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: String,
+    },
+    /// The run's artifacts are kept where detgate cannot write.
+    #[error(
+        "cannot upload to the artifact store {uri:?} of the experiment {experiment:?}: {reason}"
+    )]
+    ArtifactStore {
+        /// The run's artifact URI.
+        uri: String,
+        /// The experiment's name.
+        experiment: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// What the server holds is not what was sent.
+    #[error("MLflow does not hold what was sent for the run {run_id}: {reason}")]
+    Incomplete {
+        /// The run.
+        run_id: String,
+        /// What differs.
+        reason: String,
+    },
+    /// The version was made but did not become usable.
+    #[error(
+        "version {version} of the model {model:?} was created but is {status}, not READY: {reason}"
+    )]
+    NotReady {
+        /// The registered model.
+        model: String,
+        /// The version.
+        version: String,
+        /// Its status.
+        status: String,
+        /// What MLflow says about it.
+        reason: String,
+    },
+    /// The user stopped it.
+    #[error("interrupted: the model was not registered")]
+    Interrupted,
+}

@@ -1,0 +1,423 @@
+//! MLflow's own server on a SQLite file, for the length of one publication.
+//!
+//! It listens on a Unix socket in a private folder: no port to race for, nobody else can connect, and whoever answers
+//! there is the process that was started. (Elsewhere: a loopback port, below a path that only this process knows.)
+//!
+//! It never outlives us: `launcher.py`, the leader of the server's process group, ends the group when its stdin
+//! closes, and the operating system closes that however we end, by SIGKILL too.
+//!
+//! Deliberately absent: reading or migrating the database here. `inspect_database.py` refuses one that another MLflow
+//! wrote; upgrading it is the user's decision.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use reqwest::Url;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::{Event, RegistryError, RegistrySettings, Timeouts};
+
+const LAUNCHER: &str = include_str!("launcher.py");
+const INSPECT: &str = include_str!("inspect_database.py");
+/// How often a starting server is asked.
+const POLL: Duration = Duration::from_millis(100);
+/// How long a server may take to end; the launcher kills it after 5 s.
+const STOP: Duration = Duration::from_secs(10);
+/// How long after a broken connection a dead server may still look alive.
+const NOTICE: Duration = Duration::from_secs(15);
+/// How often a port is tried that another program took in between.
+const PORT_ATTEMPTS: u32 = 3;
+/// The part of the log that an error shows.
+const LOG_LINES: usize = 15;
+const LOG_BYTES: u64 = 16 * 1024;
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Endpoint {
+    #[cfg(unix)]
+    Socket(PathBuf),
+    #[cfg_attr(
+        unix,
+        allow(
+            dead_code,
+            reason = "unix has sockets; its tests cover this all the same"
+        )
+    )]
+    Loopback { port: u16, prefix: String },
+}
+
+/// A running server; dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Server {
+    launcher: Child,
+    /// Closing it ends the server.
+    lifeline: Option<ChildStdin>,
+    endpoint: Endpoint,
+    database: PathBuf,
+    artifacts: PathBuf,
+    /// The server's working folder, with its socket and log.
+    folder: TempDir,
+}
+
+impl Server {
+    /// Starts a server for `database` and waits until it answers.
+    ///
+    /// # Errors
+    /// [`RegistryError::Python`], [`RegistryError::Database`], [`RegistryError::Server`], or
+    /// [`RegistryError::Interrupted`]; no process is left then.
+    pub(super) fn start(
+        database: &Path,
+        settings: &RegistrySettings,
+    ) -> Result<Self, RegistryError> {
+        let python = (settings.python)().map_err(RegistryError::Python)?;
+        inspect(&python, database)?;
+        for attempt in 1.. {
+            let folder = private_folder()
+                .map_err(|source| io_error("make a folder below", &std::env::temp_dir(), source))?;
+            let endpoint = endpoint(&folder)?;
+            let mut server = Self::launch(&python, database, folder, endpoint)?;
+            match server.wait_until_ready(settings) {
+                Ok(()) => return Ok(server),
+                Err(error)
+                    if attempt < PORT_ATTEMPTS
+                        && server.log_tail().contains("address already in use") =>
+                {
+                    drop(error)
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    fn launch(
+        python: &Path,
+        database: &Path,
+        folder: TempDir,
+        endpoint: Endpoint,
+    ) -> Result<Self, RegistryError> {
+        let artifacts = database.parent().unwrap_or(database).join("mlruns");
+        let log = folder.path().join("log");
+        let output = File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
+        let (stdout, stderr) = output.map_err(|source| io_error("write", &log, source))?;
+        let mut command = Command::new(python);
+        // Isolated: the user's Python settings and working folder are not the server's business.
+        command
+            .args(["-I", "-c", LAUNCHER])
+            .arg(database)
+            .arg(&artifacts);
+        match &endpoint {
+            #[cfg(unix)]
+            Endpoint::Socket(path) => command.arg("unix").arg(path),
+            Endpoint::Loopback { port, prefix } => {
+                command.args(["tcp", "127.0.0.1", &port.to_string(), prefix])
+            }
+        };
+        own_process_group(&mut command);
+        command
+            .current_dir(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(stdout)
+            .stderr(stderr);
+        let mut launcher = command
+            .spawn()
+            .map_err(|error| cannot_start(python, &error))?;
+        let lifeline = launcher.stdin.take();
+        Ok(Self {
+            launcher,
+            lifeline,
+            endpoint,
+            database: database.to_owned(),
+            artifacts,
+            folder,
+        })
+    }
+
+    fn wait_until_ready(&mut self, settings: &RegistrySettings) -> Result<(), RegistryError> {
+        let started = Instant::now();
+        let patience = Timeouts {
+            request: Duration::from_secs(10),
+            ..settings.timeouts
+        };
+        let client = self.client(&patience)?;
+        loop {
+            if settings.is_interrupted() {
+                return Err(RegistryError::Interrupted);
+            }
+            // Not /health, which answers before the database does.
+            if client
+                .post("experiments/search", &json!({ "max_results": 1 }))
+                .is_ok()
+            {
+                break;
+            }
+            let elapsed = started.elapsed();
+            if !self.is_running() {
+                return Err(self.error("did not start"));
+            }
+            if elapsed > settings.timeouts.server_start {
+                return Err(self.error(&format!("did not answer within {} s", elapsed.as_secs())));
+            }
+            (settings.on_event)(Event::ServerStarting {
+                database: &self.database,
+                elapsed,
+            });
+            sleep(POLL);
+        }
+        (settings.on_event)(Event::ServerReady {
+            elapsed: started.elapsed(),
+        });
+        Ok(())
+    }
+
+    /// A client for this server.
+    pub(super) fn client(&self, timeouts: &Timeouts) -> Result<Client, RegistryError> {
+        match &self.endpoint {
+            #[cfg(unix)]
+            Endpoint::Socket(path) => Client::unix(path, address("http://localhost/")?, timeouts),
+            Endpoint::Loopback { port, prefix } => Client::running(
+                &address(&format!("http://127.0.0.1:{port}{prefix}/"))?,
+                None,
+                timeouts,
+            ),
+        }
+    }
+
+    /// The folder of the artifacts that this server serves.
+    pub(super) fn artifacts(&self) -> &Path {
+        &self.artifacts
+    }
+
+    /// Whether the launcher is alive; it ends with the server.
+    pub(super) fn is_running(&mut self) -> bool {
+        matches!(self.launcher.try_wait(), Ok(None))
+    }
+
+    /// Whether the server is gone, after a connection to it broke. A dead server's launcher lives on for a moment.
+    pub(super) fn has_ended(&mut self, client: &Client) -> bool {
+        let deadline = Instant::now() + NOTICE;
+        while self.is_running() {
+            if answers(client) || Instant::now() > deadline {
+                return false;
+            }
+            sleep(POLL);
+        }
+        true
+    }
+
+    /// What happened to the server, with the end of its log.
+    pub(super) fn error(&self, reason: &str) -> RegistryError {
+        RegistryError::Server {
+            database: self.database.clone(),
+            reason: reason.to_owned(),
+            log: self.log_tail(),
+        }
+    }
+
+    fn log_tail(&self) -> String {
+        let mut bytes = Vec::new();
+        // A log that cannot be read is shown as empty: it only illustrates another error.
+        if let Ok(mut file) = File::open(self.folder.path().join("log")) {
+            let length = file.metadata().map_or(0, |metadata| metadata.len());
+            let _ = file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES)));
+            let _ = file.take(LOG_BYTES).read_to_end(&mut bytes);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A launcher that is gone already was killed from outside, and may have left its group behind.
+        let was_running = self.is_running();
+        drop(self.lifeline.take());
+        let deadline = Instant::now() + STOP;
+        while self.is_running() && Instant::now() < deadline {
+            sleep(Duration::from_millis(20));
+        }
+        if !was_running || self.is_running() {
+            kill_group(self.launcher.id());
+            let _ = self.launcher.kill();
+        }
+        let _ = self.launcher.wait();
+    }
+}
+
+/// Not asked by /health, which answers before the database does.
+fn answers(client: &Client) -> bool {
+    client
+        .post("experiments/search", &json!({ "max_results": 1 }))
+        .is_ok()
+}
+
+fn address(text: &str) -> Result<Url, RegistryError> {
+    Url::parse(text).map_err(|error| RegistryError::Answer {
+        url: text.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+fn io_error(action: &'static str, path: &Path, source: std::io::Error) -> RegistryError {
+    RegistryError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn cannot_start(python: &Path, error: &std::io::Error) -> RegistryError {
+    RegistryError::Python(format!("cannot start {}: {error}", python.display()))
+}
+
+/// A folder that no other user can enter, with a path short enough for a socket (108 bytes with its name on Linux, 104
+/// on macOS).
+#[cfg(unix)]
+fn private_folder() -> std::io::Result<TempDir> {
+    let private = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o700);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("detgate-").permissions(private);
+    let folder = builder.tempdir()?;
+    if folder.path().as_os_str().len() < 90 {
+        Ok(folder)
+    } else {
+        builder.tempdir_in("/tmp")
+    }
+}
+
+#[cfg(not(unix))]
+fn private_folder() -> std::io::Result<TempDir> {
+    tempfile::Builder::new().prefix("detgate-").tempdir()
+}
+
+#[cfg(unix)]
+fn endpoint(folder: &TempDir) -> Result<Endpoint, RegistryError> {
+    Ok(Endpoint::Socket(folder.path().join("socket")))
+}
+
+#[cfg(not(unix))]
+fn endpoint(folder: &TempDir) -> Result<Endpoint, RegistryError> {
+    loopback(folder)
+}
+
+/// A port that is free now, and a path that nobody else knows: an answer below it comes from our server.
+#[cfg_attr(
+    unix,
+    allow(
+        dead_code,
+        reason = "unix has sockets; its tests cover this all the same"
+    )
+)]
+fn loopback(folder: &TempDir) -> Result<Endpoint, RegistryError> {
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let port = port
+        .map_err(|source| io_error("find a free port for", folder.path(), source))?
+        .port();
+    let name = folder
+        .path()
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    Ok(Endpoint::Loopback {
+        port,
+        prefix: format!("/{name}"),
+    })
+}
+
+#[cfg(unix)]
+fn own_process_group(command: &mut Command) {
+    std::os::unix::process::CommandExt::process_group(command, 0);
+}
+
+#[cfg(windows)]
+fn own_process_group(command: &mut Command) {
+    const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
+    std::os::windows::process::CommandExt::creation_flags(command, CREATE_NEW_PROCESS_GROUP);
+}
+
+/// The last resort; the launcher does this in all ordinary cases.
+fn kill_group(leader: u32) {
+    let mut command = if cfg!(windows) {
+        let mut command = Command::new("taskkill");
+        command.args(["/F", "/T", "/PID", &leader.to_string()]);
+        command
+    } else {
+        let mut command = Command::new("kill");
+        command.args(["-KILL", "--", &format!("-{leader}")]);
+        command
+    };
+    let _ = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+}
+
+/// Refuses a database that the pinned MLflow would migrate, misunderstand or not be able to write.
+fn inspect(python: &Path, database: &Path) -> Result<(), RegistryError> {
+    let mut command = Command::new(python);
+    command
+        .args(["-I", "-c", INSPECT])
+        .arg(database)
+        .stdin(Stdio::null());
+    let output = command
+        .output()
+        .map_err(|error| cannot_start(python, &error))?;
+    let answer: Value = serde_json::from_slice(&output.stdout).map_err(|_| {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let last = stderr
+            .lines()
+            .last()
+            .unwrap_or("it said nothing")
+            .to_owned();
+        RegistryError::Python(format!(
+            "{} cannot look at {}: {last}",
+            python.display(),
+            database.display()
+        ))
+    })?;
+    let text = |key: &str| answer[key].as_str().unwrap_or("unknown").to_owned();
+    let (found, expected, mlflow) = (text("found"), text("expected"), text("mlflow"));
+    let reason = match text("state").as_str() {
+        "new" | "current" => return Ok(()),
+        "no mlflow" => {
+            return Err(RegistryError::Python(format!(
+                "{} has no MLflow ({})",
+                python.display(),
+                text("reason")
+            )));
+        }
+        "older" => format!(
+            "an older MLflow wrote it (schema {found}; MLflow {mlflow} needs {expected}), which could not open it any \
+             more afterwards: back the file up and run `mlflow db upgrade`, or name another file"
+        ),
+        "unknown" => format!(
+            "another MLflow than {mlflow} wrote it (schema {found}, here {expected}), probably a newer one: start its \
+             server and register over http, or name another file"
+        ),
+        "foreign" => "it is a database of something else than MLflow: name another file".to_owned(),
+        "locked" => {
+            "another program is writing to it: close that program, or register through its server"
+                .to_owned()
+        }
+        _ => format!(
+            "it cannot be opened for writing ({}): repair its permissions, or name another file",
+            text("reason")
+        ),
+    };
+    Err(RegistryError::Database {
+        path: database.to_owned(),
+        reason,
+    })
+}
