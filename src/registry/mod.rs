@@ -16,6 +16,7 @@ mod api;
 mod artifacts;
 mod client;
 mod error;
+mod evaluation;
 mod prepare;
 mod publish;
 mod server;
@@ -23,6 +24,7 @@ mod settings;
 mod uri;
 
 pub use error::RegistryError;
+pub use evaluation::{Files, publication};
 pub use publish::publish;
 pub use settings::{Credentials, Event, PythonSource, RegistrySettings, Timeouts};
 pub use uri::TrackingUri;
@@ -85,10 +87,7 @@ pub enum Content {
 impl Artifact {
     /// The file `path`, under its own name.
     pub fn file(folder: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self {
-            folder: folder.into(),
-            content: Content::File(path.into()),
-        }
+        Self { folder: folder.into(), content: Content::File(path.into()) }
     }
 
     /// `bytes`, as the file `name`.
@@ -99,10 +98,7 @@ impl Artifact {
     ) -> Self {
         Self {
             folder: folder.into(),
-            content: Content::Bytes {
-                name: name.into(),
-                bytes: bytes.into(),
-            },
+            content: Content::Bytes { name: name.into(), bytes: bytes.into() },
         }
     }
 }
