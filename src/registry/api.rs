@@ -53,10 +53,7 @@ fn find_experiment(client: &Client, name: &str) -> Result<String, RegistryError>
     let experiment = &answer["experiment"];
     let id = text(client, experiment, "experiment_id")?;
     if experiment["lifecycle_stage"] == "deleted" {
-        return Err(RegistryError::ExperimentDeleted {
-            name: name.to_owned(),
-            id,
-        });
+        return Err(RegistryError::ExperimentDeleted { name: name.to_owned(), id });
     }
     Ok(id)
 }
@@ -70,10 +67,7 @@ pub(super) fn create_run(
     let body = json!({ "experiment_id": experiment_id, "run_name": name, "start_time": now() });
     let answer = client.post("runs/create", &body)?;
     let info = &answer["run"]["info"];
-    Ok(Run {
-        id: text(client, info, "run_id")?,
-        artifact_uri: text(client, info, "artifact_uri")?,
-    })
+    Ok(Run { id: text(client, info, "run_id")?, artifact_uri: text(client, info, "artifact_uri")? })
 }
 
 /// Logs one batch; each list within the server's limits.
@@ -83,12 +77,7 @@ pub(super) fn log_batch(
     kind: &str,
     entries: &[Value],
 ) -> Result<(), RegistryError> {
-    client
-        .post(
-            "runs/log-batch",
-            &json!({ "run_id": run.id, kind: entries }),
-        )
-        .map(drop)
+    client.post("runs/log-batch", &json!({ "run_id": run.id, kind: entries })).map(drop)
 }
 
 /// The params, tags and metrics that the server holds for a run.
@@ -112,9 +101,8 @@ pub(super) fn list_artifacts(
         let answer = client.get("artifacts/list", &query)?;
         for file in answer["files"].as_array().into_iter().flatten() {
             // Protocol buffers write 64-bit integers as strings; MLflow does so in some versions.
-            let size = file["file_size"]
-                .as_u64()
-                .or_else(|| file["file_size"].as_str()?.parse().ok());
+            let size =
+                file["file_size"].as_u64().or_else(|| file["file_size"].as_str()?.parse().ok());
             if let (Some(path), Some(size)) = (file["path"].as_str(), size) {
                 sizes.insert(path.to_owned(), size);
             }
@@ -141,20 +129,15 @@ pub(super) fn fail_run(client: &Client, run: &Run, reason: &str) {
 }
 
 fn end_run(client: &Client, run: &Run, status: &str) -> Result<(), RegistryError> {
-    let answer = client.post(
-        "runs/update",
-        &json!({ "run_id": run.id, "status": status, "end_time": now() }),
-    )?;
+    let answer = client
+        .post("runs/update", &json!({ "run_id": run.id, "status": status, "end_time": now() }))?;
     // An unknown status is ignored with a 200.
     if answer["run_info"]["status"] == status {
         return Ok(());
     }
     Err(RegistryError::Incomplete {
         run_id: run.id.clone(),
-        reason: format!(
-            "its status is {}, not {status}",
-            answer["run_info"]["status"]
-        ),
+        reason: format!("its status is {}, not {status}", answer["run_info"]["status"]),
     })
 }
 
@@ -179,16 +162,12 @@ pub(super) fn find_version(
     run: &Run,
 ) -> Result<Option<Version>, RegistryError> {
     let filter = format!("run_id = '{}'", run.id);
-    let answer = client.get(
-        "model-versions/search",
-        &[("filter", &filter), ("max_results", "100")],
-    )?;
+    let answer =
+        client.get("model-versions/search", &[("filter", &filter), ("max_results", "100")])?;
     let is_ours = |version: &Value| {
         let tagged = |tag: &Value| tag["key"] == PUBLICATION_TAG && tag["value"] == run.id.as_str();
         version["name"] == model
-            && version["tags"]
-                .as_array()
-                .is_some_and(|tags| tags.iter().any(tagged))
+            && version["tags"].as_array().is_some_and(|tags| tags.iter().any(tagged))
     };
     let versions = answer["model_versions"].as_array();
     versions
@@ -205,10 +184,7 @@ pub(super) fn get_version(
     model: &str,
     number: &str,
 ) -> Result<Version, RegistryError> {
-    let answer = client.get(
-        "model-versions/get",
-        &[("name", model), ("version", number)],
-    )?;
+    let answer = client.get("model-versions/get", &[("name", model), ("version", number)])?;
     version(client, &answer["model_version"])
 }
 
@@ -216,10 +192,7 @@ fn version(client: &Client, found: &Value) -> Result<Version, RegistryError> {
     Ok(Version {
         number: text(client, found, "version")?,
         status: found["status"].as_str().unwrap_or("READY").to_owned(),
-        message: found["status_message"]
-            .as_str()
-            .unwrap_or("no explanation")
-            .to_owned(),
+        message: found["status_message"].as_str().unwrap_or("no explanation").to_owned(),
     })
 }
 
@@ -240,8 +213,6 @@ fn has_code(error: &RegistryError, wanted: &str) -> bool {
 
 /// Milliseconds since 1970, as MLflow counts time.
 pub(super) fn now() -> u64 {
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

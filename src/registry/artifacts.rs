@@ -53,18 +53,12 @@ pub(super) fn store(
             .to_owned());
     }
     if !folder.is_absolute() {
-        return Err(
-            "it is not a path of this machine; register in an experiment of another name"
-                .to_owned(),
-        );
+        return Err("it is not a path of this machine; register in an experiment of another name"
+            .to_owned());
     }
-    let below = served
-        .and_then(|served| folder.strip_prefix(served).ok())
-        .and_then(Path::to_str);
+    let below = served.and_then(|served| folder.strip_prefix(served).ok()).and_then(Path::to_str);
     Ok(match below {
-        Some(prefix) => Store::Proxied {
-            prefix: prefix.replace('\\', "/"),
-        },
+        Some(prefix) => Store::Proxied { prefix: prefix.replace('\\', "/") },
         None => Store::Folder(folder),
     })
 }
@@ -81,9 +75,7 @@ fn proxied(rest: &str, base_host: Option<&str>) -> Result<Store, String> {
             path
         }
     };
-    Ok(Store::Proxied {
-        prefix: path.trim_matches('/').to_owned(),
-    })
+    Ok(Store::Proxied { prefix: path.trim_matches('/').to_owned() })
 }
 
 /// The path of `file:` URIs and of plain paths; `None` for other schemes.
@@ -133,11 +125,7 @@ fn open(content: &Content) -> Result<Box<dyn Read + Send>, RegistryError> {
         Content::Bytes { bytes, .. } => Ok(Box::new(Cursor::new(bytes.clone()))),
         Content::File(path) => match File::open(path) {
             Ok(file) => Ok(Box::new(file)),
-            Err(source) => Err(RegistryError::Io {
-                action: "read",
-                path: path.clone(),
-                source,
-            }),
+            Err(source) => Err(RegistryError::Io { action: "read", path: path.clone(), source }),
         },
     }
 }
@@ -155,10 +143,7 @@ fn write(mut reader: impl Read, target: &Path) -> Result<(), RegistryError> {
     std::io::copy(&mut reader, partial.as_file_mut()).map_err(failed)?;
     readable_by_others(partial.as_file()).map_err(failed)?;
     partial.as_file().sync_all().map_err(failed)?;
-    partial
-        .persist(target)
-        .map(drop)
-        .map_err(|error| failed(error.error))
+    partial.persist(target).map(drop).map_err(|error| failed(error.error))
 }
 
 /// A temporary file is its owner's alone; an artifact is as public as any file that MLflow writes.
@@ -189,11 +174,7 @@ impl Read for Watched {
         }
         let count = self.inner.read(buffer)?;
         self.sent += count as u64;
-        (self.on_event)(Event::Uploading {
-            path: &self.path,
-            sent: self.sent,
-            total: self.total,
-        });
+        (self.on_event)(Event::Uploading { path: &self.path, sent: self.sent, total: self.total });
         Ok(count)
     }
 }
@@ -207,11 +188,7 @@ pub(super) fn verify(
     run: &Run,
     files: &[Upload<'_>],
 ) -> Result<(), RegistryError> {
-    let folder = |path: &str| {
-        path.rsplit_once('/')
-            .map_or("", |(folder, _name)| folder)
-            .to_owned()
-    };
+    let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _name)| folder).to_owned();
     let folders: BTreeSet<String> = files.iter().map(|file| folder(&file.path)).collect();
     let mut sizes = BTreeMap::new();
     for folder in folders {
@@ -221,14 +198,9 @@ pub(super) fn verify(
         let found = sizes.get(&file.path);
         if found != Some(&file.length) {
             let found = found.map_or("is missing".to_owned(), |size| format!("has {size} bytes"));
-            let reason = format!(
-                "the artifact {} {found} instead of {} bytes",
-                file.path, file.length
-            );
-            return Err(RegistryError::Incomplete {
-                run_id: run.id.clone(),
-                reason,
-            });
+            let reason =
+                format!("the artifact {} {found} instead of {} bytes", file.path, file.length);
+            return Err(RegistryError::Incomplete { run_id: run.id.clone(), reason });
         }
     }
     Ok(())
@@ -239,27 +211,15 @@ mod tests {
     use super::*;
 
     fn proxied(prefix: &str) -> Result<Store, String> {
-        Ok(Store::Proxied {
-            prefix: prefix.to_owned(),
-        })
+        Ok(Store::Proxied { prefix: prefix.to_owned() })
     }
 
     #[test]
     fn a_proxied_store_is_uploaded_to_through_its_own_server_only() {
         let at = |uri| store(uri, Some("host"), None, false);
-        assert_eq!(
-            at("mlflow-artifacts:/1/ab/artifacts"),
-            proxied("1/ab/artifacts")
-        );
-        assert_eq!(
-            at("mlflow-artifacts://host:5000/1/ab/artifacts"),
-            proxied("1/ab/artifacts")
-        );
-        assert!(
-            at("mlflow-artifacts://elsewhere/1/ab")
-                .unwrap_err()
-                .contains("elsewhere")
-        );
+        assert_eq!(at("mlflow-artifacts:/1/ab/artifacts"), proxied("1/ab/artifacts"));
+        assert_eq!(at("mlflow-artifacts://host:5000/1/ab/artifacts"), proxied("1/ab/artifacts"));
+        assert!(at("mlflow-artifacts://elsewhere/1/ab").unwrap_err().contains("elsewhere"));
     }
 
     #[cfg(unix)]
@@ -268,24 +228,11 @@ mod tests {
         let at = |uri| store(uri, None, Some(Path::new("/p/mlruns")), true);
         assert_eq!(at("/p/mlruns/1/ab/artifacts"), proxied("1/ab/artifacts"));
         assert_eq!(at("file:///p/mlruns/1/a%20b"), proxied("1/a b"));
-        assert_eq!(
-            at("file:///old%20place/1"),
-            Ok(Store::Folder("/old place/1".into()))
-        );
+        assert_eq!(at("file:///old%20place/1"), Ok(Store::Folder("/old place/1".into())));
+        assert!(at("C:/old/mlruns/1").unwrap_err().contains("not a path of this machine"));
+        assert!(at("s3://bucket/1").unwrap_err().contains("--artifacts-destination"));
         assert!(
-            at("C:/old/mlruns/1")
-                .unwrap_err()
-                .contains("not a path of this machine")
-        );
-        assert!(
-            at("s3://bucket/1")
-                .unwrap_err()
-                .contains("--artifacts-destination")
-        );
-        assert!(
-            store("/srv/mlruns/1", None, None, false)
-                .unwrap_err()
-                .contains("the server's machine")
+            store("/srv/mlruns/1", None, None, false).unwrap_err().contains("the server's machine")
         );
     }
 }

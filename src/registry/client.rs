@@ -35,11 +35,7 @@ impl Client {
     ) -> Result<Self, RegistryError> {
         let builder = builder(timeouts);
         // A proxy from the environment cannot reach this machine's loopback.
-        let builder = if is_loopback(base) {
-            builder.no_proxy()
-        } else {
-            builder
-        };
+        let builder = if is_loopback(base) { builder.no_proxy() } else { builder };
         Self::build(builder, base.clone(), credentials, timeouts)
     }
 
@@ -50,12 +46,7 @@ impl Client {
         base: Url,
         timeouts: &Timeouts,
     ) -> Result<Self, RegistryError> {
-        Self::build(
-            builder(timeouts).no_proxy().unix_socket(socket),
-            base,
-            None,
-            timeouts,
-        )
+        Self::build(builder(timeouts).no_proxy().unix_socket(socket), base, None, timeouts)
     }
 
     fn build(
@@ -64,20 +55,13 @@ impl Client {
         credentials: Option<Credentials>,
         timeouts: &Timeouts,
     ) -> Result<Self, RegistryError> {
-        let http = builder
-            .build()
-            .map_err(|error| RegistryError::Unreachable {
-                url: base.to_string(),
-                reason: sentence(error),
-                advice: "this is about the HTTP client itself, such as missing CA certificates"
-                    .to_owned(),
-            })?;
-        Ok(Self {
-            http,
-            base,
-            credentials,
-            timeout: timeouts.request,
-        })
+        let http = builder.build().map_err(|error| RegistryError::Unreachable {
+            url: base.to_string(),
+            reason: sentence(error),
+            advice: "this is about the HTTP client itself, such as missing CA certificates"
+                .to_owned(),
+        })?;
+        Ok(Self { http, base, credentials, timeout: timeouts.request })
     }
 
     /// Whether the server is on this machine, so that its file paths are ours.
@@ -115,8 +99,7 @@ impl Client {
         let request = self.request(Method::PUT, url).timeout(patience);
         // MLflow guesses nothing from the type, but some proxies refuse a body without one.
         let request = request.header(reqwest::header::CONTENT_TYPE, "application/octet-stream");
-        self.send(request.body(Body::sized(reader, length)))
-            .map(drop)
+        self.send(request.body(Body::sized(reader, length))).map(drop)
     }
 
     /// The address of a path; each argument may hold several segments, separated by `/`.
@@ -124,9 +107,7 @@ impl Client {
         let mut url = self.base.clone();
         // An http URL is never a cannot-be-a-base URL.
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments
-                .pop_if_empty()
-                .extend(parts.iter().flat_map(|part| part.split('/')));
+            segments.pop_if_empty().extend(parts.iter().flat_map(|part| part.split('/')));
         }
         url
     }
@@ -146,9 +127,7 @@ impl Client {
         let response = self.send(request)?;
         let url = bare(response.url());
         let html = is_html(&response);
-        let body = response
-            .bytes()
-            .map_err(|error| self.unreachable(&url, error))?;
+        let body = response.bytes().map_err(|error| self.unreachable(&url, error))?;
         serde_json::from_slice(&body).map_err(|error| RegistryError::Answer {
             url,
             reason: if html {
@@ -163,9 +142,7 @@ impl Client {
         let (http, request) = request.build_split();
         let request = request.map_err(|error| self.unreachable(self.base.as_str(), error))?;
         let url = bare(request.url());
-        let response = http
-            .execute(request)
-            .map_err(|error| self.unreachable(&url, error))?;
+        let response = http.execute(request).map_err(|error| self.unreachable(&url, error))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -228,9 +205,7 @@ fn is_loopback(url: &Url) -> bool {
     };
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost"
-        || address
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn is_html(response: &Response) -> bool {
@@ -277,14 +252,7 @@ fn server_message(body: &[u8], html: bool) -> (Option<String>, String) {
         text.into_owned()
     };
     let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    (
-        None,
-        if words.is_empty() {
-            "no explanation".to_owned()
-        } else {
-            shortened(&words)
-        },
-    )
+    (None, if words.is_empty() { "no explanation".to_owned() } else { shortened(&words) })
 }
 
 fn shortened(text: &str) -> String {
@@ -349,20 +317,14 @@ mod tests {
             (Some("RESOURCE_ALREADY_EXISTS".into()), "it exists".into())
         );
         let page = b"<!doctype html>\n<html><title>x</title><body><h1>Forbidden</h1>\n<p>not  for you</p></body>";
-        assert_eq!(
-            server_message(page, true),
-            (None, "Forbidden not for you".into())
-        );
+        assert_eq!(server_message(page, true), (None, "Forbidden not for you".into()));
         assert_eq!(
             server_message(b"Invalid Host header\n", false),
             (None, "Invalid Host header".into())
         );
         assert_eq!(server_message(b"", true), (None, "no explanation".into()));
         assert_eq!(
-            server_message("ü".repeat(10_000).as_bytes(), false)
-                .1
-                .chars()
-                .count(),
+            server_message("ü".repeat(10_000).as_bytes(), false).1.chars().count(),
             MESSAGE_CHARS + 4
         );
     }
@@ -372,10 +334,7 @@ mod tests {
         let base = Url::parse("http://host/team/").unwrap();
         let client = Client::running(&base, None, &Timeouts::default()).unwrap();
         let url = client.url(&["api", "1/run id/artifacts/a+b ü?.pt"]);
-        assert_eq!(
-            url.as_str(),
-            "http://host/team/api/1/run%20id/artifacts/a+b%20%C3%BC%3F.pt"
-        );
+        assert_eq!(url.as_str(), "http://host/team/api/1/run%20id/artifacts/a+b%20%C3%BC%3F.pt");
     }
 
     #[test]
@@ -383,9 +342,6 @@ mod tests {
         let base = Url::parse("http://host/").unwrap();
         let token = Some(Credentials::Token("s3cr3t".into()));
         let client = Client::running(&base, token, &Timeouts::default()).unwrap();
-        assert_eq!(
-            client.redacted("Bearer s3cr3t is unknown"),
-            "Bearer *** is unknown"
-        );
+        assert_eq!(client.redacted("Bearer s3cr3t is unknown"), "Bearer *** is unknown");
     }
 }

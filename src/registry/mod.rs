@@ -85,10 +85,7 @@ pub enum Content {
 impl Artifact {
     /// The file `path`, under its own name.
     pub fn file(folder: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self {
-            folder: folder.into(),
-            content: Content::File(path.into()),
-        }
+        Self { folder: folder.into(), content: Content::File(path.into()) }
     }
 
     /// `bytes`, as the file `name`.
@@ -99,10 +96,7 @@ impl Artifact {
     ) -> Self {
         Self {
             folder: folder.into(),
-            content: Content::Bytes {
-                name: name.into(),
-                bytes: bytes.into(),
-            },
+            content: Content::Bytes { name: name.into(), bytes: bytes.into() },
         }
     }
 }

@@ -61,30 +61,15 @@ pub(super) fn prepare<'a>(
     let mut truncated = Vec::new();
     let params = shorten("param", &publication.params, PARAM, &mut truncated)?;
     let tags = shorten("tag", &publication.tags, TAG, &mut truncated)?;
-    let version_tags = shorten(
-        "version tag",
-        &publication.version_tags,
-        VERSION_TAG,
-        &mut truncated,
-    )?;
-    let description = publication
-        .version_description
-        .as_deref()
-        .map(|text| cut(text, DESCRIPTION));
+    let version_tags =
+        shorten("version tag", &publication.version_tags, VERSION_TAG, &mut truncated)?;
+    let description = publication.version_description.as_deref().map(|text| cut(text, DESCRIPTION));
     if description.as_deref() != publication.version_description.as_deref() {
         truncated.push("version description".to_owned());
     }
     let files = uploads(&publication.artifacts)?;
     checkpoint_is_the_one_that(passed, publication)?;
-    Ok(Prepared {
-        publication,
-        params,
-        tags,
-        version_tags,
-        description,
-        files,
-        truncated,
-    })
+    Ok(Prepared { publication, params, tags, version_tags, description, files, truncated })
 }
 
 fn refused<T>(reason: String) -> Result<T, RegistryError> {
@@ -92,13 +77,7 @@ fn refused<T>(reason: String) -> Result<T, RegistryError> {
 }
 
 fn names(publication: &Publication) -> Result<(), RegistryError> {
-    let Publication {
-        experiment,
-        model_name,
-        run_name,
-        model_folder,
-        ..
-    } = publication;
+    let Publication { experiment, model_name, run_name, model_folder, .. } = publication;
     if experiment.trim().is_empty() || experiment.chars().count() > EXPERIMENT {
         return refused(format!(
             "an experiment's name has 1 to {EXPERIMENT} characters, not {experiment:?}"
@@ -132,9 +111,7 @@ fn metrics(metrics: &BTreeMap<String, f64>) -> Result<(), RegistryError> {
 
 fn key(kind: &str, name: &str) -> Result<(), RegistryError> {
     if name.trim().is_empty() || name.chars().count() > KEY {
-        return refused(format!(
-            "the name of a {kind} has 1 to {KEY} characters, not {name:?}"
-        ));
+        return refused(format!("the name of a {kind} has 1 to {KEY} characters, not {name:?}"));
     }
     Ok(())
 }
@@ -197,11 +174,8 @@ fn upload(artifact: &Artifact) -> Result<Upload<'_>, RegistryError> {
             "the artifact name {name:?} holds a `/`: put that part into its folder"
         ));
     }
-    let path = if artifact.folder.is_empty() {
-        name
-    } else {
-        format!("{}/{name}", artifact.folder)
-    };
+    let path =
+        if artifact.folder.is_empty() { name } else { format!("{}/{name}", artifact.folder) };
     // The server decodes `%` once more than it should, takes `#` for a fragment and refuses the rest.
     let odd = |part: &str| {
         matches!(part, "" | "." | "..")
@@ -213,23 +187,13 @@ fn upload(artifact: &Artifact) -> Result<Upload<'_>, RegistryError> {
             "MLflow cannot store an artifact named {path:?}: rename it, without any of `% # \\`"
         ));
     }
-    Ok(Upload {
-        path,
-        content: &artifact.content,
-        length,
-    })
+    Ok(Upload { path, content: &artifact.content, length })
 }
 
 fn length(path: &Path) -> Result<u64, RegistryError> {
-    let read = |source| RegistryError::Io {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    };
+    let read = |source| RegistryError::Io { action: "read", path: path.to_owned(), source };
     // Opened, not only looked at: a file without read permission must fail before a run exists.
-    let metadata = File::open(path)
-        .and_then(|file| file.metadata())
-        .map_err(read)?;
+    let metadata = File::open(path).and_then(|file| file.metadata()).map_err(read)?;
     if !metadata.is_file() {
         return refused(format!("{} is not a file", path.display()));
     }
@@ -241,10 +205,8 @@ fn checkpoint_is_the_one_that(
     publication: &Publication,
 ) -> Result<(), RegistryError> {
     let expected = &passed.candidate().provenance.checkpoint_blake3;
-    for artifact in publication
-        .artifacts
-        .iter()
-        .filter(|artifact| artifact.folder == publication.model_folder)
+    for artifact in
+        publication.artifacts.iter().filter(|artifact| artifact.folder == publication.model_folder)
     {
         if digest(&artifact.content)? == *expected {
             return Ok(());
@@ -260,23 +222,18 @@ fn digest(content: &Content) -> Result<String, RegistryError> {
     let mut hasher = blake3::Hasher::new();
     match content {
         Content::Bytes { bytes, .. } => hasher.update(bytes),
-        Content::File(path) => hasher
-            .update_mmap(path)
-            .map_err(|source| RegistryError::Io {
-                action: "read",
-                path: path.clone(),
-                source,
-            })?,
+        Content::File(path) => hasher.update_mmap(path).map_err(|source| RegistryError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?,
     };
     Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// `{"key", "value"}` objects.
 pub(super) fn pairs(values: &BTreeMap<String, String>) -> Vec<Value> {
-    values
-        .iter()
-        .map(|(key, value)| json!({"key": key, "value": value}))
-        .collect()
+    values.iter().map(|(key, value)| json!({"key": key, "value": value})).collect()
 }
 
 /// Splits entries into requests of at most `count` entries and [`BATCH_BYTES`] bytes.
@@ -314,10 +271,7 @@ mod tests {
     #[test]
     fn batches_respect_the_number_and_the_bytes() {
         let many = batches((0..250).map(|i| json!({ "key": i })).collect(), 100);
-        assert_eq!(
-            many.iter().map(Vec::len).collect::<Vec<_>>(),
-            [100, 100, 50]
-        );
+        assert_eq!(many.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 50]);
         let wide = batches((0..50).map(|_| json!("ü".repeat(20_000))).collect(), 100);
         assert_eq!(wide.iter().map(Vec::len).collect::<Vec<_>>(), [22, 22, 6]);
         assert!(batches(vec![], 100).is_empty());
@@ -326,9 +280,8 @@ mod tests {
     #[test]
     fn numbers_that_mlflow_would_change_are_refused() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            let error = metrics(&BTreeMap::from([("AP".to_owned(), value)]))
-                .unwrap_err()
-                .to_string();
+            let error =
+                metrics(&BTreeMap::from([("AP".to_owned(), value)])).unwrap_err().to_string();
             assert!(error.contains("metric AP"), "{error}");
         }
     }
@@ -352,9 +305,7 @@ mod tests {
             );
         }
         assert_eq!(
-            upload(&Artifact::bytes("plots/AP", "a b ü.png", "x"))
-                .unwrap()
-                .path,
+            upload(&Artifact::bytes("plots/AP", "a b ü.png", "x")).unwrap().path,
             "plots/AP/a b ü.png"
         );
     }

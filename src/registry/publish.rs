@@ -35,23 +35,13 @@ pub fn publish(
         TrackingUri::Http { base, credentials } => {
             let credentials = settings.credentials.clone().or_else(|| credentials.clone());
             let client = Client::running(base, credentials, &settings.timeouts)?;
-            Sequence {
-                client: &client,
-                server: None,
-                prepared: &prepared,
-                settings,
-            }
-            .run()
+            Sequence { client: &client, server: None, prepared: &prepared, settings }.run()
         }
         TrackingUri::Sqlite { database } => {
             let mut server = Server::start(database, settings)?;
             let client = server.client(&settings.timeouts)?;
-            let sequence = Sequence {
-                client: &client,
-                server: Some(&server),
-                prepared: &prepared,
-                settings,
-            };
+            let sequence =
+                Sequence { client: &client, server: Some(&server), prepared: &prepared, settings };
             match sequence.run() {
                 // "Connection refused" is no help where the server is ours: its log is.
                 Err(RegistryError::Unreachable { .. }) if server.has_ended(&client) => {
@@ -152,12 +142,8 @@ impl Sequence<'_> {
     fn upload(&self, run: &Run) -> Result<(), RegistryError> {
         let served = self.server.map(Server::artifacts);
         let local = served.is_some() || self.client.is_local();
-        let store = artifacts::store(
-            &run.artifact_uri,
-            self.client.base().host_str(),
-            served,
-            local,
-        );
+        let store =
+            artifacts::store(&run.artifact_uri, self.client.base().host_str(), served, local);
         let store = store.map_err(|reason| RegistryError::ArtifactStore {
             uri: run.artifact_uri.clone(),
             experiment: self.prepared.publication.experiment.clone(),
@@ -181,20 +167,12 @@ impl Sequence<'_> {
                 })
                 .collect()
         };
-        let incomplete = |what: String| {
-            Err(RegistryError::Incomplete {
-                run_id: run.id.clone(),
-                reason: what,
-            })
-        };
-        for (kind, sent) in [
-            ("params", &self.prepared.params),
-            ("tags", &self.prepared.tags),
-        ] {
+        let incomplete =
+            |what: String| Err(RegistryError::Incomplete { run_id: run.id.clone(), reason: what });
+        for (kind, sent) in [("params", &self.prepared.params), ("tags", &self.prepared.tags)] {
             let held = by_key(kind);
-            if let Some((key, _)) = sent
-                .iter()
-                .find(|(key, value)| held.get(*key) != Some(&json!(value)))
+            if let Some((key, _)) =
+                sent.iter().find(|(key, value)| held.get(*key) != Some(&json!(value)))
             {
                 return incomplete(format!("{kind}: {key} is missing or has another value"));
             }
@@ -212,10 +190,7 @@ impl Sequence<'_> {
 
     fn source(&self, run: &Run) -> String {
         // The folder, not the file in it: MLflow downloads nothing for a file.
-        format!(
-            "runs:/{}/{}",
-            run.id, self.prepared.publication.model_folder
-        )
+        format!("runs:/{}/{}", run.id, self.prepared.publication.model_folder)
     }
 
     /// Creates the version once: an answer that was lost is looked for before another attempt.
@@ -263,18 +238,12 @@ impl Sequence<'_> {
                 }
             }
         }
-        (self.settings.on_event)(Event::VersionReady {
-            version: &created.number,
-        });
+        (self.settings.on_event)(Event::VersionReady { version: &created.number });
         Ok(())
     }
 
     fn go_on(&self) -> Result<(), RegistryError> {
-        if self.settings.is_interrupted() {
-            Err(RegistryError::Interrupted)
-        } else {
-            Ok(())
-        }
+        if self.settings.is_interrupted() { Err(RegistryError::Interrupted) } else { Ok(()) }
     }
 }
 

@@ -103,10 +103,9 @@ impl Credentials {
         token: Option<&str>,
     ) -> Option<Self> {
         match (username, password, token) {
-            (Some(username), Some(password), _) => Some(Self::Basic {
-                username: username.to_owned(),
-                password: password.to_owned(),
-            }),
+            (Some(username), Some(password), _) => {
+                Some(Self::Basic { username: username.to_owned(), password: password.to_owned() })
+            }
             (_, _, Some(token)) => Some(Self::Token(token.to_owned())),
             _ => None,
         }
@@ -166,22 +165,13 @@ mod tests {
             Credentials::choose(Some("u"), None, Some("t")),
             Some(Credentials::Token("t".into()))
         );
-        let pair = Credentials::Basic {
-            username: "u".into(),
-            password: "p".into(),
-        };
-        assert_eq!(
-            Credentials::choose(Some("u"), Some("p"), Some("t")),
-            Some(pair)
-        );
+        let pair = Credentials::Basic { username: "u".into(), password: "p".into() };
+        assert_eq!(Credentials::choose(Some("u"), Some("p"), Some("t")), Some(pair));
     }
 
     #[test]
     fn debug_output_shows_no_secret() {
-        let basic = Credentials::Basic {
-            username: "ann".into(),
-            password: "hunter2".into(),
-        };
+        let basic = Credentials::Basic { username: "ann".into(), password: "hunter2".into() };
         assert!(
             !format!("{basic:?} {:?}", Credentials::Token("s3cr3t".into())).contains("hunter2")
         );

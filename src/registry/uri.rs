@@ -86,9 +86,7 @@ fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
-        let hex = tail
-            .get(..2)
-            .filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+        let hex = tail.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
         let hex = hex.and_then(|hex| std::str::from_utf8(hex).ok());
         match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) if first == b'%' => {
@@ -127,17 +125,9 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn sqlite_files_are_relative_to_the_root_unless_there_is_a_fourth_slash() {
-        let database = |path: &str| TrackingUri::Sqlite {
-            database: path.into(),
-        };
-        assert_eq!(
-            parse("sqlite:///mlflow.db").unwrap(),
-            database("/project/mlflow.db")
-        );
-        assert_eq!(
-            parse("sqlite:////var/mlflow.db").unwrap(),
-            database("/var/mlflow.db")
-        );
+        let database = |path: &str| TrackingUri::Sqlite { database: path.into() };
+        assert_eq!(parse("sqlite:///mlflow.db").unwrap(), database("/project/mlflow.db"));
+        assert_eq!(parse("sqlite:////var/mlflow.db").unwrap(), database("/var/mlflow.db"));
     }
 
     #[test]
@@ -150,10 +140,7 @@ mod tests {
         assert_eq!(base.as_str(), "https://mlflow.example/team/");
         assert_eq!(
             credentials,
-            Some(Credentials::Basic {
-                username: "ann".into(),
-                password: "p@ss".into()
-            })
+            Some(Credentials::Basic { username: "ann".into(), password: "p@ss".into() })
         );
     }
 
@@ -168,10 +155,7 @@ mod tests {
             "sqlite:///:memory:",
             "sqlite:///a?b",
         ] {
-            assert!(
-                matches!(parse(uri), Err(RegistryError::TrackingUri { .. })),
-                "{uri}"
-            );
+            assert!(matches!(parse(uri), Err(RegistryError::TrackingUri { .. })), "{uri}");
         }
         for uri in [
             "postgresql://ann:hunter2@db/mlflow",

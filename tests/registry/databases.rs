@@ -19,12 +19,8 @@ fn refused_untouched(python: &Path, root: &Path) -> String {
     let database = root.join("mlflow.db");
     let before = std::fs::read(&database).unwrap();
     let publication = publication(root, "e", "m");
-    let error = publish(
-        &passed(),
-        &publication,
-        &settings("sqlite:///mlflow.db", root, python),
-    )
-    .unwrap_err();
+    let error = publish(&passed(), &publication, &settings("sqlite:///mlflow.db", root, python))
+        .unwrap_err();
     assert!(matches!(error, RegistryError::Database { .. }), "{error}");
     assert_eq!(std::fs::read(&database).unwrap(), before);
     let text = error.to_string();
@@ -47,15 +43,9 @@ fn a_database_of_another_mlflow_is_never_migrated() {
     };
     // The first revision that MLflow ever had.
     let older = with_revision("451aebb31d03");
-    assert!(
-        older.contains("an older MLflow") && older.contains("mlflow db upgrade"),
-        "{older}"
-    );
+    assert!(older.contains("an older MLflow") && older.contains("mlflow db upgrade"), "{older}");
     let newer = with_revision("ffffffffffff");
-    assert!(
-        newer.contains("ffffffffffff") && newer.contains("over http"),
-        "{newer}"
-    );
+    assert!(newer.contains("ffffffffffff") && newer.contains("over http"), "{newer}");
 }
 
 #[test]
@@ -86,9 +76,7 @@ fn a_database_that_another_program_writes_to_is_not_waited_for_forever() {
                   db.execute('BEGIN EXCLUSIVE')\nprint('locked', flush=True)\nsys.stdin.read()";
     let mut command = std::process::Command::new(&python);
     command.args(["-c", script]).arg(&database);
-    let pipes = command
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped());
+    let pipes = command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
     let mut writer = pipes.spawn().unwrap();
     let mut line = [0; 6];
     std::io::Read::read_exact(writer.stdout.as_mut().unwrap(), &mut line).unwrap();

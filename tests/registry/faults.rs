@@ -106,16 +106,8 @@ fn publish_through(
     rule: impl Fn(&str) -> Fault + Send + Sync + 'static,
 ) -> Result<detgate::registry::Registered, RegistryError> {
     let folder = tempfile::tempdir().unwrap();
-    let settings = settings(
-        &proxy(&server.address, rule),
-        folder.path(),
-        "python3".as_ref(),
-    );
-    publish(
-        &passed(),
-        &publication(folder.path(), name, name),
-        &settings,
-    )
+    let settings = settings(&proxy(&server.address, rule), folder.path(), "python3".as_ref());
+    publish(&passed(), &publication(folder.path(), name, name), &settings)
 }
 
 #[test]
@@ -137,10 +129,7 @@ fn a_failing_upload_leaves_a_failed_run_and_no_version() {
     let error = publish_through(server, "failing upload", rule).unwrap_err();
 
     let text = error.to_string();
-    assert!(
-        text.contains("500: Oops No space left") && text.contains("a%20report"),
-        "{text}"
-    );
+    assert!(text.contains("500: Oops No space left") && text.contains("a%20report"), "{text}");
     let runs = server.runs("failing upload");
     assert_eq!(runs, [("FAILED".to_owned(), text)]);
     assert!(server.versions("failing upload").is_empty());
@@ -162,12 +151,7 @@ fn an_upload_that_the_server_never_got_is_found_out_by_listing() {
 
     let error = publish_through(server, "vanished upload", rule).unwrap_err();
 
-    assert!(
-        error
-            .to_string()
-            .contains("model_ckpt/best_model.pt is missing"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("model_ckpt/best_model.pt is missing"), "{error}");
     assert_eq!(server.runs("vanished upload")[0].0, "FAILED");
     assert!(server.versions("vanished upload").is_empty());
 }
@@ -178,10 +162,8 @@ fn a_lost_answer_never_makes_two_versions_and_a_lost_request_never_none() {
         return;
     };
     let server = running_server(&python);
-    for (name, fault) in [
-        ("lost answer", Fault::LoseAnswer),
-        ("lost request", Fault::LoseRequest),
-    ] {
+    for (name, fault) in [("lost answer", Fault::LoseAnswer), ("lost request", Fault::LoseRequest)]
+    {
         let count = AtomicU32::new(0);
         let rule = move |line: &str| {
             let first = line.contains("model-versions/create")
@@ -191,11 +173,7 @@ fn a_lost_answer_never_makes_two_versions_and_a_lost_request_never_none() {
         let registered = publish_through(server, name, rule).unwrap();
         assert_eq!(registered.version, "1", "{name}");
         assert_eq!(server.versions(name), ["1"], "{name}");
-        assert_eq!(
-            server.runs(name),
-            [("FINISHED".to_owned(), String::new())],
-            "{name}"
-        );
+        assert_eq!(server.runs(name), [("FINISHED".to_owned(), String::new())], "{name}");
     }
 }
 
@@ -208,21 +186,12 @@ fn a_version_that_the_server_refuses_leaves_a_failed_run() {
     const DENIED: &str =
         "HTTP/1.1 403 FORBIDDEN\r\ncontent-type: text/html\r\n\r\n<h1>Permission denied</h1>";
     let rule = |line: &str| {
-        if line.contains("model-versions/create") {
-            Fault::Answer(DENIED)
-        } else {
-            Fault::None
-        }
+        if line.contains("model-versions/create") { Fault::Answer(DENIED) } else { Fault::None }
     };
 
     let error = publish_through(server, "refused version", rule).unwrap_err();
 
-    assert!(
-        error
-            .to_string()
-            .contains("403: Permission denied; the account of"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("403: Permission denied; the account of"), "{error}");
     assert_eq!(server.runs("refused version")[0].0, "FAILED");
     assert!(server.versions("refused version").is_empty());
 }
@@ -244,20 +213,12 @@ fn an_interruption_in_the_middle_of_an_upload_leaves_a_failed_run_and_no_version
     });
     let mut publication = publication(folder.path(), "interrupted", "interrupted");
     let large = folder.path().join("large.bin");
-    std::fs::File::create(&large)
-        .unwrap()
-        .set_len(64 << 20)
-        .unwrap();
-    publication
-        .artifacts
-        .insert(0, detgate::registry::Artifact::file("large", large));
+    std::fs::File::create(&large).unwrap().set_len(64 << 20).unwrap();
+    publication.artifacts.insert(0, detgate::registry::Artifact::file("large", large));
 
     let error = publish(&passed(), &publication, &settings).unwrap_err();
 
     assert!(matches!(error, RegistryError::Interrupted), "{error}");
-    assert_eq!(
-        server.runs("interrupted"),
-        [("FAILED".to_owned(), error.to_string())]
-    );
+    assert_eq!(server.runs("interrupted"), [("FAILED".to_owned(), error.to_string())]);
     assert!(server.versions("interrupted").is_empty());
 }

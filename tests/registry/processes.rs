@@ -60,10 +60,7 @@ fn a_panic_ends_the_server_and_marks_the_run_as_failed() {
         publish(&passed(), &publication, &settings)
     }));
 
-    assert_eq!(
-        *result.unwrap_err().downcast::<&str>().unwrap(),
-        "on purpose"
-    );
+    assert_eq!(*result.unwrap_err().downcast::<&str>().unwrap(), "on purpose");
     assert_eq!(processes_of(root.path()), Vec::<String>::new());
     let (runs, versions) = runs_and_versions(&python, &root.path().join("mlflow.db"));
     assert_eq!(runs, [("FAILED".to_owned(), "detgate panicked".to_owned())]);
@@ -100,10 +97,7 @@ fn a_server_that_dies_on_the_way_is_reported_with_its_log() {
         "{text}"
     );
     assert_eq!(processes_of(root.path()), Vec::<String>::new());
-    assert_eq!(
-        runs_and_versions(&python, &root.path().join("mlflow.db")).1,
-        0
-    );
+    assert_eq!(runs_and_versions(&python, &root.path().join("mlflow.db")).1, 0);
 }
 
 #[test]
@@ -166,10 +160,7 @@ fn after_signal(python: &Path, name: &str, with_handler: bool) -> tempfile::Temp
     command
         .args(["--exact", "processes::publishes_slowly_when_it_is_a_child"])
         .env("DETGATE_TEST_CHILD", root.path());
-    command
-        .env("DETGATE_MLFLOW_PYTHON", python)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.env("DETGATE_MLFLOW_PYTHON", python).stdout(Stdio::null()).stderr(Stdio::null());
     if with_handler {
         command.env("DETGATE_TEST_HANDLER", "1");
     }
@@ -183,11 +174,7 @@ fn after_signal(python: &Path, name: &str, with_handler: bool) -> tempfile::Temp
         std::thread::sleep(Duration::from_millis(50));
     }
     // The child itself, the launcher, MLflow and uvicorn.
-    assert!(
-        pids_of(root.path()).len() >= 4,
-        "{:#?}",
-        processes_of(root.path())
-    );
+    assert!(pids_of(root.path()).len() >= 4, "{:#?}", processes_of(root.path()));
     signal(name, child.id());
     let status = child.wait().unwrap();
     assert_eq!(status.success(), with_handler, "{status}");
@@ -196,10 +183,7 @@ fn after_signal(python: &Path, name: &str, with_handler: bool) -> tempfile::Temp
 }
 
 fn signal(name: &str, pid: u32) {
-    let status = Command::new("kill")
-        .args([name, &pid.to_string()])
-        .status()
-        .unwrap();
+    let status = Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
     assert!(status.success());
 }
 
@@ -210,11 +194,7 @@ fn the_server_ends_when_detgate_is_killed() {
     };
     for name in ["-KILL", "-TERM"] {
         let root = after_signal(&python, name, false);
-        assert_eq!(
-            runs_and_versions(&python, &root.path().join("mlflow.db")).1,
-            0,
-            "{name}"
-        );
+        assert_eq!(runs_and_versions(&python, &root.path().join("mlflow.db")).1, 0, "{name}");
     }
 }
 

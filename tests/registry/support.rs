@@ -53,10 +53,7 @@ pub(crate) fn passed() -> Passed {
 }
 
 fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 /// A publication whose checkpoint is a file below `folder`.
@@ -67,10 +64,7 @@ pub(crate) fn publication(folder: &Path, experiment: &str, model: &str) -> Publi
         experiment: experiment.to_owned(),
         model_name: model.to_owned(),
         run_name: "eval_20261122_120000".to_owned(),
-        params: strings(&[
-            ("max_images", "300"),
-            ("target_classes", "person,car,airplane"),
-        ]),
+        params: strings(&[("max_images", "300"), ("target_classes", "person,car,airplane")]),
         tags: strings(&[("task", "object_detection"), ("verdict", "passed")]),
         metrics: BTreeMap::from([
             ("AP/person".to_owned(), 0.1 + 0.2),
@@ -90,14 +84,8 @@ pub(crate) fn publication(folder: &Path, experiment: &str, model: &str) -> Publi
 pub(crate) fn ask_python(python: &Path, script: &str, arguments: &[&str]) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(python);
-    command
-        .args(["-I", "-W", "ignore", "-c", script])
-        .args(arguments)
-        .current_dir(folder.path());
-    let output = command
-        .env("MLFLOW_DISABLE_TELEMETRY", "true")
-        .output()
-        .unwrap();
+    command.args(["-I", "-W", "ignore", "-c", script]).args(arguments).current_dir(folder.path());
+    let output = command.env("MLFLOW_DISABLE_TELEMETRY", "true").output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     serde_json::from_slice(&output.stdout)
@@ -212,27 +200,16 @@ server.wait()
         ("MLFLOW_AUTH_ADMIN_PASSWORD", ADMIN_PASSWORD),
     ]);
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    command
-        .stdin(Stdio::piped())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log);
+    command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
     let mut launcher = command.spawn().unwrap();
     let address = format!("http://127.0.0.1:{port}");
     let deadline = Instant::now() + Duration::from_secs(120);
     while reqwest::blocking::get(format!("{address}/version")).is_err() {
         let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
-        assert!(
-            launcher.try_wait().unwrap().is_none() && Instant::now() < deadline,
-            "{}",
-            log()
-        );
+        assert!(launcher.try_wait().unwrap().is_none() && Instant::now() < deadline, "{}", log());
         std::thread::sleep(Duration::from_millis(100));
     }
-    RunningServer {
-        address,
-        _launcher: launcher,
-        _folder: folder,
-    }
+    RunningServer { address, _launcher: launcher, _folder: folder }
 }
 
 impl RunningServer {
@@ -245,13 +222,7 @@ impl RunningServer {
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
         let url = format!("{}/api/2.0/mlflow/{path}", self.address);
-        reqwest::blocking::Client::new()
-            .post(url)
-            .json(body)
-            .send()
-            .unwrap()
-            .json()
-            .unwrap()
+        reqwest::blocking::Client::new().post(url).json(body).send().unwrap().json().unwrap()
     }
 
     /// The numbers of a model's versions; empty where there is no such model.
@@ -259,32 +230,20 @@ impl RunningServer {
         let filter = format!("name = '{model}'");
         let answer = self.get("model-versions/search", &[("filter", &filter)]);
         let versions = answer["model_versions"].as_array().into_iter().flatten();
-        versions
-            .map(|version| version["version"].as_str().unwrap().to_owned())
-            .collect()
+        versions.map(|version| version["version"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Status and failure tag of the runs of an experiment.
     pub(crate) fn runs(&self, experiment: &str) -> Vec<(String, String)> {
-        let found = self.get(
-            "experiments/get-by-name",
-            &[("experiment_name", experiment)],
-        );
+        let found = self.get("experiments/get-by-name", &[("experiment_name", experiment)]);
         let body = serde_json::json!({ "experiment_ids": [found["experiment"]["experiment_id"]] });
         let answer = self.post("runs/search", &body);
         let reason = |run: &Value| {
             let mut tags = run["data"]["tags"].as_array().into_iter().flatten();
             let tag = tags.find(|tag| tag["key"] == "detgate.failure");
-            tag.map_or("", |tag| tag["value"].as_str().unwrap())
-                .to_owned()
+            tag.map_or("", |tag| tag["value"].as_str().unwrap()).to_owned()
         };
         let runs = answer["runs"].as_array().into_iter().flatten();
-        runs.map(|run| {
-            (
-                run["info"]["status"].as_str().unwrap().to_owned(),
-                reason(run),
-            )
-        })
-        .collect()
+        runs.map(|run| (run["info"]["status"].as_str().unwrap().to_owned(), reason(run))).collect()
     }
 }
