@@ -346,3 +346,41 @@ fn inspect(python: &Path, database: &Path) -> Result<(), RegistryError> {
     };
     Err(RegistryError::Database { path: database.to_owned(), reason })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::TrackingUri;
+
+    /// What machines without Unix sockets rely on.
+    #[test]
+    fn a_loopback_server_answers_below_its_own_path_only() {
+        let Some(python) =
+            std::env::var_os("DETGATE_MLFLOW_PYTHON").filter(|python| !python.is_empty())
+        else {
+            // Not eprintln!, which the test harness swallows when a test passes.
+            let note =
+                b"skipped: a loopback server needs DETGATE_MLFLOW_PYTHON, a Python with MLflow\n";
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), note);
+            return;
+        };
+        let root = tempfile::tempdir().unwrap();
+        let uri = TrackingUri::parse("sqlite:///mlflow.db", root.path()).unwrap();
+        let settings = RegistrySettings::new(uri, Box::new(|| Err("not asked".to_owned())));
+        let folder = private_folder().unwrap();
+        let endpoint = loopback(&folder).unwrap();
+        let Endpoint::Loopback { port, .. } = endpoint else { panic!("not loopback") };
+
+        let database = root.path().join("mlflow.db");
+        let mut server = Server::launch(Path::new(&python), &database, folder, endpoint).unwrap();
+        server.wait_until_ready(&settings).unwrap();
+
+        let client = server.client(&settings.timeouts).unwrap();
+        client.put_artifact("1/a b/c ü.txt", &b"content"[..], 7).unwrap();
+        assert_eq!(std::fs::read(root.path().join("mlruns/1/a b/c ü.txt")).unwrap(), b"content");
+        let elsewhere = address(&format!("http://127.0.0.1:{port}/")).unwrap();
+        assert!(!answers(&Client::running(&elsewhere, None, &settings.timeouts).unwrap()));
+        drop(server);
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+    }
+}

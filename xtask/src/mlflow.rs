@@ -66,6 +66,8 @@ pub(crate) fn ui(cache_root: &Path, args: &[OsString]) -> Result<ExitCode> {
     inspect(&python, &database)?;
     let port = port(options.port)?;
     let mut server = start(&python, &database, port)?;
+    // Held to the end: closing it ends the server, and `wait` would close it first of all.
+    let _lifeline = server.stdin.take();
     let address = format!("http://127.0.0.1:{port}");
     wait_until_it_answers(&mut server, port)?;
     eprintln!("MLflow {VERSION} shows {} at {address} (Ctrl-C ends it)", database.display());
