@@ -202,8 +202,10 @@ mod tests {
             .into()
     }
 
+    /// Inside of the image, and at least a feature pixel long: a shorter one is stretched to that, and
+    /// may then reach beyond the map, where everything is zero.
     fn any_roi() -> impl Strategy<Value = Xyxy> {
-        (0f32..384.0, 0f32..256.0, 0f32..384.0, 0f32..256.0)
+        (0f32..380.0, 0f32..252.0, 4f32..384.0, 4f32..256.0)
             .prop_map(|(x, y, w, h)| [x, y, (x + w).min(384.0), (y + h).min(256.0)])
     }
 

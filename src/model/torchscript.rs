@@ -174,3 +174,117 @@ fn kind_of(value: &IValue) -> String {
         _ => "a value that is no tensor".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `class Contract` of `fixtures/parity/generate.py` does, by the image's first byte.
+    const KEEPS_THE_CONTRACT: u8 = 0;
+    const NO_DETECTIONS: u8 = 1;
+
+    fn load(label_to_category: Option<BTreeMap<i64, i64>>) -> TorchScriptDetector {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/fixtures/parity/contract.torchscript.pt"
+        );
+        TorchScriptDetector::load(Path::new(path), label_to_category).unwrap()
+    }
+
+    /// Two pixels, whose green bytes become the two scores.
+    fn image(mode: u8) -> RgbImage {
+        RgbImage {
+            width: 2,
+            height: 1,
+            data: vec![mode, 51, 0, 0, 204, 0],
+        }
+    }
+
+    #[test]
+    fn boxes_scores_and_labels_come_out_by_descending_score() {
+        let found = load(None).detect(&image(KEEPS_THE_CONTRACT)).unwrap();
+        let score = |byte: u8| f64::from(f32::from(byte) / 255.0);
+        let expected = [
+            ([10.0, 12.0, 5.0, 6.0], score(204), 9),
+            ([0.0, 1.0, 2.0, 2.0], score(51), 7),
+        ];
+        let expected = expected.map(|(bbox, score, category_id)| Detection {
+            bbox: bbox.into(),
+            score,
+            category_id,
+        });
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn labels_are_mapped_and_unmapped_ones_dropped() {
+        let detector = load(Some([(9, 90)].into()));
+        let found = detector.detect(&image(KEEPS_THE_CONTRACT)).unwrap();
+        assert_eq!(
+            found.iter().map(|d| d.category_id).collect::<Vec<_>>(),
+            [90]
+        );
+    }
+
+    #[test]
+    fn an_image_without_detections_is_fine() {
+        assert_eq!(load(None).detect(&image(NO_DETECTIONS)).unwrap(), []);
+    }
+
+    #[test]
+    fn what_breaks_the_contract_is_an_error_that_says_how() {
+        let detector = load(None);
+        for (mode, part) in [
+            (
+                2,
+                "returned one tensor of shape [2, 4]; expected a tuple of boxes [n, 4]",
+            ),
+            (3, "returned a tuple of 2 values that are not three tensors"),
+            (4, "returned boxes of shape [2, 4] and type Float"),
+            (5, "returned labels of shape [2] and type Float"),
+            (6, "not the finite corners of a box"),
+            (7, "not the finite corners of a box"),
+            (8, "returned the score 1.7"),
+            (9, "libtorch: "),
+            (10, "returned a dict"),
+        ] {
+            let text = detector.detect(&image(mode)).unwrap_err().to_string();
+            assert!(
+                text.contains(part) && !text.contains('\n'),
+                "{mode}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_call_equals_the_later_ones_and_those_of_other_threads() {
+        let detector = load(None);
+        let run = || detector.detect(&image(KEEPS_THE_CONTRACT)).unwrap();
+        let first = run();
+        assert!((0..4).all(|_| run() == first));
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+            assert!(
+                workers
+                    .into_iter()
+                    .all(|worker| worker.join().unwrap() == first)
+            );
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_no_torchscript_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "not a zip").unwrap();
+        for path in [file.path(), Path::new("/no/such/model.pt")] {
+            let text = TorchScriptDetector::load(path, None)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                text.starts_with(&format!("cannot load {}", path.display())),
+                "{text}"
+            );
+            assert!(!text.contains('\n'), "{text}");
+        }
+    }
+}
