@@ -152,8 +152,8 @@ impl FasterRcnn {
     /// would drop them from torchvision's output.
     ///
     /// # Errors
-    /// Where the state dict is not that of such a model, names a class twice or not at all, or a
-    /// setting is out of range; see [`ModelError`].
+    /// Where the state dict is not that of such a model, its number of classes is not that of the
+    /// class map, or a setting is out of range; see [`ModelError`].
     pub fn new(
         weights: &StateDict,
         settings: &FasterRcnnSettings,

@@ -13,6 +13,9 @@ use tch::Tensor;
 
 use crate::random;
 
+/// The seeded models, one per depth.
+pub(crate) const ALL: [&str; 5] = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"];
+
 /// What one `.json` says.
 #[derive(Deserialize)]
 pub(crate) struct Index {
