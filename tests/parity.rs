@@ -54,10 +54,7 @@ fn transform_backbone_and_pyramid() {
     for name in STAGED {
         let fixture = Fixture::load(name);
         let model = fixture.model().build();
-        let input = model
-            .transform
-            .forward(&fixture.model().stage_image())
-            .unwrap();
+        let input = model.transform.forward(&fixture.model().stage_image()).unwrap();
         assert_eq!(input.size, resized(&fixture));
         assert_eq!(input.batch.size(), fixture.shape("transform"));
         assert_close(
@@ -66,28 +63,17 @@ fn transform_backbone_and_pyramid() {
             &fixture.f32("transform"),
         );
 
-        let features = model
-            .backbone
-            .forward(&fixture.tensor("transform"))
-            .unwrap();
+        let features = model.backbone.forward(&fixture.tensor("transform")).unwrap();
         for (i, level) in features.iter().enumerate() {
             let stage = format!("backbone/{i}");
             assert_eq!(level.size(), fixture.shape(&stage));
-            assert_close(
-                &format!("{name} {stage}"),
-                &values(level),
-                &fixture.f32(&stage),
-            );
+            assert_close(&format!("{name} {stage}"), &values(level), &fixture.f32(&stage));
         }
         let pyramid = model.fpn.forward(&levels(&fixture, "backbone")).unwrap();
         for (i, level) in pyramid.iter().enumerate() {
             let stage = format!("fpn/{i}");
             assert_eq!(level.size(), fixture.shape(&stage));
-            assert_close(
-                &format!("{name} {stage}"),
-                &values(level),
-                &fixture.f32(&stage),
-            );
+            assert_close(&format!("{name} {stage}"), &values(level), &fixture.f32(&stage));
         }
     }
 }
@@ -103,26 +89,14 @@ fn rpn_objectness_and_deltas() {
             objectness.extend(values(&output.objectness));
             deltas.extend(values(&output.deltas));
         }
-        assert_close(
-            &format!("{name} objectness"),
-            &objectness,
-            &fixture.f32("rpn/objectness"),
-        );
-        assert_close(
-            &format!("{name} rpn deltas"),
-            &deltas,
-            &fixture.f32("rpn/deltas"),
-        );
+        assert_close(&format!("{name} objectness"), &objectness, &fixture.f32("rpn/objectness"));
+        assert_close(&format!("{name} rpn deltas"), &deltas, &fixture.f32("rpn/deltas"));
     }
 }
 
 /// torchvision's RPN outputs, level by level, with the logits changed by `change`.
 fn rpn_outputs(fixture: &Fixture, change: impl Fn(f32) -> f32) -> Vec<RpnOutput> {
-    let logits: Vec<f32> = fixture
-        .f32("rpn/objectness")
-        .into_iter()
-        .map(change)
-        .collect();
+    let logits: Vec<f32> = fixture.f32("rpn/objectness").into_iter().map(change).collect();
     let deltas = fixture.f32("rpn/deltas");
     let mut start = 0;
     let mut next = |i: usize| {
@@ -159,11 +133,7 @@ fn every_anchor_decodes_to_torchvisions_proposal() {
             }
             offset += count;
         }
-        assert_close(
-            &format!("{name} decoded"),
-            decoded.as_flattened(),
-            expected.as_flattened(),
-        );
+        assert_close(&format!("{name} decoded"), decoded.as_flattened(), expected.as_flattened());
     }
 }
 
@@ -183,14 +153,7 @@ fn top_k_picks_torchvisions_anchors_ties_included() {
         ] {
             let (mut offset, mut found) = (0, Vec::new());
             for output in &outputs {
-                found.extend(
-                    output
-                        .top(top_n)
-                        .unwrap()
-                        .1
-                        .iter()
-                        .map(|index| index + offset),
-                );
+                found.extend(output.top(top_n).unwrap().1.iter().map(|index| index + offset));
                 offset += output.objectness.size()[0];
             }
             assert_eq!(found, fixture.i64(reference), "{name} {reference}");
@@ -277,11 +240,8 @@ fn nms_is_torchvisions_ties_included() {
         let scores = fixture.f32(&part("scores"));
         let groups = fixture.i64(&part("groups"));
         let kept = batched_nms(&fixture.boxes(&part("boxes")), &scores, &groups, 0.5).unwrap();
-        let expected: Vec<usize> = fixture
-            .i64(&part("kept"))
-            .into_iter()
-            .map(|i| i as usize)
-            .collect();
+        let expected: Vec<usize> =
+            fixture.i64(&part("kept")).into_iter().map(|i| i as usize).collect();
         let kept_scores: Vec<f32> = expected.iter().map(|&i| scores[i]).collect();
         assert_same_up_to_ties(&kept, &expected, &kept_scores);
         if count <= 1000 {
@@ -296,16 +256,10 @@ fn roi_align_and_box_head() {
         let fixture = Fixture::load(name);
         let model = fixture.model().build();
         let rois = fixture.boxes("roi/rois");
-        let found: Vec<i64> = roi_levels(&rois)
-            .unwrap()
-            .into_iter()
-            .map(|level| level as i64)
-            .collect();
+        let found: Vec<i64> =
+            roi_levels(&rois).unwrap().into_iter().map(|level| level as i64).collect();
         assert_eq!(found, fixture.i64("roi/levels"));
-        assert!(
-            (0..4).all(|level| found.contains(&level)),
-            "RoIs of every level"
-        );
+        assert!((0..4).all(|level| found.contains(&level)), "RoIs of every level");
 
         let pooled = multi_scale_roi_align(&levels::<4>(&fixture, "fpn"), &rois).unwrap();
         // torchvision's is [n, c, 7, 7].
@@ -315,27 +269,12 @@ fn roi_align_and_box_head() {
             &values(&pooled.transpose(1, 2)),
             &fixture.f32("roi/pooled"),
         );
-        let pooled = fixture
-            .tensor("roi/pooled")
-            .reshape([shape[0], shape[1], 49])
-            .transpose(1, 2);
+        let pooled = fixture.tensor("roi/pooled").reshape([shape[0], shape[1], 49]).transpose(1, 2);
         let hidden = model.head.features(&pooled.contiguous()).unwrap();
-        assert_close(
-            &format!("{name} box head"),
-            &values(&hidden),
-            &fixture.f32("roi/hidden"),
-        );
+        assert_close(&format!("{name} box head"), &values(&hidden), &fixture.f32("roi/hidden"));
         let (logits, deltas) = model.head.predict(&fixture.tensor("roi/hidden")).unwrap();
-        assert_close(
-            &format!("{name} logits"),
-            &values(&logits),
-            &fixture.f32("roi/logits"),
-        );
-        assert_close(
-            &format!("{name} box deltas"),
-            &values(&deltas),
-            &fixture.f32("roi/deltas"),
-        );
+        assert_close(&format!("{name} logits"), &values(&logits), &fixture.f32("roi/logits"));
+        assert_close(&format!("{name} box deltas"), &values(&deltas), &fixture.f32("roi/deltas"));
     }
 }
 
@@ -347,11 +286,7 @@ fn selected(fixture: &Fixture, change: impl Fn(f32) -> f32) -> Vec<Scored> {
         nms_iou: settings.nms_iou,
         detections_per_image: settings.detections_per_image,
     };
-    let logits: Vec<f32> = fixture
-        .f32("select/logits")
-        .into_iter()
-        .map(change)
-        .collect();
+    let logits: Vec<f32> = fixture.f32("select/logits").into_iter().map(change).collect();
     let logits = Tensor::from_slice(&logits).reshape(fixture.shape("select/logits"));
     let deltas = fixture.tensor("select/deltas");
     let proposals = fixture.boxes("rpn/proposals");
@@ -362,11 +297,7 @@ fn assert_same_detections(name: &str, found: &[Scored], expected: &[Scored]) {
     let labels = |list: &[Scored]| list.iter().map(|d| d.label).collect::<Vec<_>>();
     assert_eq!(labels(found), labels(expected), "{name}");
     let corners = |list: &[Scored]| list.iter().flat_map(|d| d.corners).collect::<Vec<_>>();
-    assert_close(
-        &format!("{name} boxes"),
-        &corners(found),
-        &corners(expected),
-    );
+    assert_close(&format!("{name} boxes"), &corners(found), &corners(expected));
     let scores = |list: &[Scored]| list.iter().map(|d| d.score).collect::<Vec<_>>();
     assert_close(&format!("{name} scores"), &scores(found), &scores(expected));
 }
@@ -388,10 +319,7 @@ fn final_selection() {
 fn final_selection_of_scores_that_tie() {
     let fixture = Fixture::load("resnet50");
     let expected = fixture.detections("select_ties");
-    let tied = expected
-        .windows(2)
-        .filter(|pair| pair[0].score == pair[1].score)
-        .count();
+    let tied = expected.windows(2).filter(|pair| pair[0].score == pair[1].score).count();
     assert!(tied > 10, "{tied} ties");
     assert_same_detections("ties", &selected(&fixture, coarse), &expected);
 }
@@ -401,9 +329,7 @@ fn transform_at_torchvisions_default_size() {
     let fixture = Fixture::load("transform");
     let transform = Transform::new(800, 1333).unwrap();
     for (i, &(seed, width, height)) in fixture.index.images.iter().enumerate() {
-        let input = transform
-            .forward(&random::picture(seed, width, height))
-            .unwrap();
+        let input = transform.forward(&random::picture(seed, width, height)).unwrap();
         assert_eq!(input.batch.size(), fixture.i64(&format!("{i}/shape")));
         let size = fixture.i64(&format!("{i}/size"));
         assert_eq!(input.size, (size[0] as usize, size[1] as usize));
@@ -412,11 +338,7 @@ fn transform_at_torchvisions_default_size() {
         let at =
             |n| ((f64::from(random::uniform(start, n)) + 1.0) / 2.0 * all.len() as f64) as usize;
         let samples: Vec<f32> = (0..expected.len()).map(|n| all[at(n)]).collect();
-        assert_close(
-            &format!("transform of {width}x{height}"),
-            &samples,
-            &expected,
-        );
+        assert_close(&format!("transform of {width}x{height}"), &samples, &expected);
     }
 }
 
@@ -430,11 +352,7 @@ fn resized_sizes_are_eager_torchvisions() {
         let [height, width, low, high, new_height, new_width] = row.map(|n| n as usize);
         let transform = Transform::new(low, high).unwrap();
         let size = transform.resized((height, width));
-        assert_eq!(
-            size,
-            (new_height, new_width),
-            "{height}x{width} to {low}/{high}"
-        );
+        assert_eq!(size, (new_height, new_width), "{height}x{width} to {low}/{high}");
     }
 }
 

@@ -117,6 +117,19 @@ fn another_data_set_or_no_baseline_is_incomparable_and_never_passes() {
 }
 
 #[test]
+fn without_a_baseline_only_floors_are_judged() {
+    let candidate = run(&[("AP", Some(0.3)), ("AP50", Some(0.6)), ("f1", Some(0.7))]);
+    let rules = policy(&[
+        ("AP", Some(0.1), Some(0.4)),
+        ("AP50", Some(0.1), Some(0.5)),
+        ("f1", Some(0.1), None),
+    ]);
+    let judgement = judge(&candidate, None, &rules).unwrap();
+    let findings: Vec<_> = judgement.comparisons.iter().map(|c| c.finding).collect();
+    assert_eq!(findings, [Some(Finding::BelowMin), Some(Finding::Ok), None]);
+}
+
+#[test]
 fn a_snapshot_survives_the_disk_and_the_header_is_insta_s() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep/er/baseline.snap");

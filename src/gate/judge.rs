@@ -50,7 +50,7 @@ pub struct Comparison {
     /// The rule, where the policy has one for this metric.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,
-    /// The rule's outcome; `None` where there is no rule.
+    /// The rule's outcome; `None` where there is no rule, or nothing to compare with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finding: Option<Finding>,
 }
@@ -152,23 +152,24 @@ fn compare(
                 candidate: after,
                 change: after.zip(before).map(|(after, before)| after - before),
                 rule,
-                finding: rule.map(|rule| apply(rule, before, after, baseline.is_some())),
+                finding: rule.and_then(|rule| apply(rule, before, after, baseline.is_some())),
             }
         })
         .collect())
 }
 
 /// `compared` is false when there is no baseline at all: then only floors can be judged.
-fn apply(rule: Rule, before: Option<f64>, after: Option<f64>, compared: bool) -> Finding {
-    let Some(after) = after else {
-        return Finding::Missing;
-    };
+fn apply(rule: Rule, before: Option<f64>, after: Option<f64>, compared: bool) -> Option<Finding> {
+    let Some(after) = after else { return Some(Finding::Missing) };
     if rule.min.is_some_and(|min| after < min - ROUNDING) {
-        return Finding::BelowMin;
+        return Some(Finding::BelowMin);
     }
     match (rule.max_drop, before) {
-        (Some(max_drop), Some(before)) if before - after > max_drop + ROUNDING => Finding::Dropped,
-        (Some(_), None) if compared => Finding::Missing,
-        _ => Finding::Ok,
+        (Some(_), _) if !compared => rule.min.map(|_| Finding::Ok),
+        (Some(max_drop), Some(before)) if before - after > max_drop + ROUNDING => {
+            Some(Finding::Dropped)
+        }
+        (Some(_), None) => Some(Finding::Missing),
+        _ => Some(Finding::Ok),
     }
 }

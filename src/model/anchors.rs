@@ -25,15 +25,8 @@ impl LevelAnchors {
     /// The stride is the quotient of the two, rounded down, as in `AnchorGenerator.forward`: for P6
     /// of an 800 pixel high image it is 61, not 64.
     pub fn new(size: f32, grid: (usize, usize), image: (usize, usize)) -> Self {
-        let stride = [
-            (image.1 / grid.1.max(1)) as f32,
-            (image.0 / grid.0.max(1)) as f32,
-        ];
-        Self {
-            cell: cell_anchors(size),
-            stride,
-            grid_width: grid.1,
-        }
+        let stride = [(image.1 / grid.1.max(1)) as f32, (image.0 / grid.0.max(1)) as f32];
+        Self { cell: cell_anchors(size), stride, grid_width: grid.1 }
     }
 
     /// The anchor of that index: rows, then columns, then aspect ratios.
@@ -61,11 +54,8 @@ mod tests {
 
     #[test]
     fn cell_anchors_are_torchvisions() {
-        let expected = [
-            [-23.0, -11.0, 23.0, 11.0],
-            [-16.0, -16.0, 16.0, 16.0],
-            [-11.0, -23.0, 11.0, 23.0],
-        ];
+        let expected =
+            [[-23.0, -11.0, 23.0, 11.0], [-16.0, -16.0, 16.0, 16.0], [-11.0, -23.0, 11.0, 23.0]];
         assert_eq!(cell_anchors(32.0), expected);
     }
 
@@ -74,9 +64,6 @@ mod tests {
         let p6 = LevelAnchors::new(512.0, (13, 17), (800, 1088));
         assert_eq!(p6.get(1), [-256.0, -256.0, 256.0, 256.0]);
         assert_eq!(p6.get(3 + 1), [-256.0 + 64.0, -256.0, 256.0 + 64.0, 256.0]);
-        assert_eq!(
-            p6.get(3 * 17 + 1),
-            [-256.0, -256.0 + 61.0, 256.0, 256.0 + 61.0]
-        );
+        assert_eq!(p6.get(3 * 17 + 1), [-256.0, -256.0 + 61.0, 256.0, 256.0 + 61.0]);
     }
 }

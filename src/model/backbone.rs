@@ -24,31 +24,11 @@ pub struct Depth {
 }
 
 const DEPTHS: [Depth; 5] = [
-    Depth {
-        layers: 18,
-        blocks: [2, 2, 2, 2],
-        bottleneck: false,
-    },
-    Depth {
-        layers: 34,
-        blocks: [3, 4, 6, 3],
-        bottleneck: false,
-    },
-    Depth {
-        layers: 50,
-        blocks: [3, 4, 6, 3],
-        bottleneck: true,
-    },
-    Depth {
-        layers: 101,
-        blocks: [3, 4, 23, 3],
-        bottleneck: true,
-    },
-    Depth {
-        layers: 152,
-        blocks: [3, 8, 36, 3],
-        bottleneck: true,
-    },
+    Depth { layers: 18, blocks: [2, 2, 2, 2], bottleneck: false },
+    Depth { layers: 34, blocks: [3, 4, 6, 3], bottleneck: false },
+    Depth { layers: 50, blocks: [3, 4, 6, 3], bottleneck: true },
+    Depth { layers: 101, blocks: [3, 4, 23, 3], bottleneck: true },
+    Depth { layers: 152, blocks: [3, 8, 36, 3], bottleneck: true },
 ];
 
 impl Depth {
@@ -59,14 +39,10 @@ impl Depth {
     pub fn read(weights: &Weights<'_>) -> Result<Self, ModelError> {
         let blocks = [1, 2, 3, 4].map(|layer| weights.count(&format!("{BODY}.layer{layer}")));
         let bottleneck = weights.contains(&format!("{BODY}.layer1.0.conv3.weight"));
-        let known = DEPTHS
-            .iter()
-            .find(|depth| depth.blocks == blocks && depth.bottleneck == bottleneck);
+        let known =
+            DEPTHS.iter().find(|depth| depth.blocks == blocks && depth.bottleneck == bottleneck);
         let block = if bottleneck { "bottleneck" } else { "basic" };
-        known.copied().ok_or(ModelError::Depth {
-            found: blocks,
-            block,
-        })
+        known.copied().ok_or(ModelError::Depth { found: blocks, block })
     }
 }
 
@@ -86,10 +62,7 @@ impl ResNet {
     pub fn load(weights: &Weights<'_>, eps: f64) -> Result<Self, ModelError> {
         let depth = Depth::read(weights)?;
         let bn1 = format!("{BODY}.bn1");
-        let norm = Norm {
-            tracked: weights.contains(&format!("{bn1}.num_batches_tracked")),
-            eps,
-        };
+        let norm = Norm { tracked: weights.contains(&format!("{bn1}.num_batches_tracked")), eps };
         let paths = (&*format!("{BODY}.conv1"), &*bn1);
         let stem = Conv2d::load_normed(weights, paths, (None, 3), Geometry::new(7, 2), norm)?;
         let mut width = stem.outputs();
@@ -103,11 +76,7 @@ impl ResNet {
                 layer.push(loaded);
             }
         }
-        Ok(Self {
-            depth,
-            stem,
-            layers,
-        })
+        Ok(Self { depth, stem, layers })
     }
 
     /// Which ResNet this is.
@@ -117,9 +86,7 @@ impl ResNet {
 
     /// Channels of the four outputs.
     pub fn widths(&self) -> [i64; 4] {
-        self.layers
-            .each_ref()
-            .map(|layer| layer.last().map_or(0, Block::outputs))
+        self.layers.each_ref().map(|layer| layer.last().map_or(0, Block::outputs))
     }
 
     /// A batch `[1, 3, h, w]`, normalised and padded -> the outputs of `layer1` to `layer4`, of
@@ -140,9 +107,7 @@ impl ResNet {
 }
 
 fn run(blocks: &[Block], x: &Tensor) -> Result<Tensor, TchError> {
-    blocks
-        .iter()
-        .try_fold(x.shallow_clone(), |x, block| block.forward(&x))
+    blocks.iter().try_fold(x.shallow_clone(), |x, block| block.forward(&x))
 }
 
 /// A residual block: `BasicBlock` or `Bottleneck`.
@@ -164,11 +129,7 @@ impl Block {
         norm: Norm,
     ) -> Result<Self, TchError> {
         let geometries: &[Geometry] = if bottleneck {
-            &[
-                Geometry::new(1, 1),
-                Geometry::new(3, stride),
-                Geometry::new(1, 1),
-            ]
+            &[Geometry::new(1, 1), Geometry::new(3, stride), Geometry::new(1, 1)]
         } else {
             &[Geometry::new(3, stride), Geometry::new(3, 1)]
         };
@@ -180,20 +141,14 @@ impl Block {
             // Without a downsampling the block's output is added to its input: same width.
             let last = i + 1 == geometries.len();
             let outputs = (last && !shape_changes).then_some(inputs);
-            let paths = (
-                &*format!("{path}.conv{}", i + 1),
-                &*format!("{path}.bn{}", i + 1),
-            );
+            let paths = (&*format!("{path}.conv{}", i + 1), &*format!("{path}.bn{}", i + 1));
             let conv = Conv2d::load_normed(weights, paths, (outputs, width), geometry, norm)?;
             width = conv.outputs();
             convs.push(conv);
         }
         let downsample = shape_changes
             .then(|| {
-                let paths = (
-                    &*format!("{downsample_path}.0"),
-                    &*format!("{downsample_path}.1"),
-                );
+                let paths = (&*format!("{downsample_path}.0"), &*format!("{downsample_path}.1"));
                 Conv2d::load_normed(
                     weights,
                     paths,
@@ -211,13 +166,8 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let (last, inner) = self
-            .convs
-            .split_last()
-            .expect("a block has two or three convolutions");
-        let mut out = inner
-            .iter()
-            .try_fold(x.shallow_clone(), |x, conv| conv.forward_relu(&x))?;
+        let (last, inner) = self.convs.split_last().expect("a block has two or three convolutions");
+        let mut out = inner.iter().try_fold(x.shallow_clone(), |x, conv| conv.forward_relu(&x))?;
         out = last.forward(&out)?;
         let mut sum = match &self.downsample {
             Some(conv) => out.f_add_(&conv.forward(x)?)?,

@@ -40,24 +40,14 @@ impl BoxCoder {
         };
         let ([tx, ty, tw, th], [rx, ry, rw, rh]) = (parts(target), parts(reference));
         let [wx, wy, ww, wh] = self.weights;
-        [
-            wx * (tx - rx) / rw,
-            wy * (ty - ry) / rh,
-            ww * (tw / rw).ln(),
-            wh * (th / rh).ln(),
-        ]
+        [wx * (tx - rx) / rw, wy * (ty - ry) / rh, ww * (tw / rw).ln(), wh * (th / rh).ln()]
     }
 }
 
 /// The box, cut to an image of `(height, width)`: `torchvision.ops.clip_boxes_to_image`.
 pub fn clip_to_image([x1, y1, x2, y2]: Xyxy, (height, width): (usize, usize)) -> Xyxy {
     let (h, w) = (height as f32, width as f32);
-    [
-        x1.clamp(0.0, w),
-        y1.clamp(0.0, h),
-        x2.clamp(0.0, w),
-        y2.clamp(0.0, h),
-    ]
+    [x1.clamp(0.0, w), y1.clamp(0.0, h), x2.clamp(0.0, w), y2.clamp(0.0, h)]
 }
 
 /// Whether both sides are at least `min_size` long: `torchvision.ops.remove_small_boxes`.

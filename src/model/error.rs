@@ -110,11 +110,7 @@ impl From<TchError> for DetectError {
 pub(super) fn first_line(error: &TchError) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("Internal torch error: ").unwrap_or(&text);
-    text.lines()
-        .map(str::trim)
-        .find(|line| !line.is_empty())
-        .unwrap_or("unknown error")
-        .to_owned()
+    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown error").to_owned()
 }
 
 fn names(missing: &[String], surplus: &[String]) -> String {
@@ -128,11 +124,7 @@ fn names(missing: &[String], surplus: &[String]) -> String {
 
 fn list(names: &[String]) -> String {
     let shown = names[..names.len().min(NAMES_SHOWN)].join(", ");
-    let noun = if names.len() == 1 {
-        "parameter"
-    } else {
-        "parameters"
-    };
+    let noun = if names.len() == 1 { "parameter" } else { "parameters" };
     match names.len().saturating_sub(NAMES_SHOWN) {
         0 => format!("the {noun} {shown}"),
         rest => format!("the {noun} {shown} and {rest} more"),

@@ -205,11 +205,7 @@ impl FasterRcnn {
         let mut found = select((&logits, &deltas), &proposals, input.size, &self.selection)?;
         let original = (image.height as usize, image.width as usize);
         for scored in &mut found {
-            resize_boxes(
-                std::slice::from_mut(&mut scored.corners),
-                input.size,
-                original,
-            );
+            resize_boxes(std::slice::from_mut(&mut scored.corners), input.size, original);
         }
         Ok(found)
     }
@@ -220,10 +216,8 @@ impl FasterRcnn {
         batch: &Tensor,
         size: (usize, usize),
     ) -> Result<Vec<Xyxy>, DetectError> {
-        let outputs = pyramid
-            .iter()
-            .map(|level| self.rpn.forward(level))
-            .collect::<Result<Vec<_>, _>>()?;
+        let outputs =
+            pyramid.iter().map(|level| self.rpn.forward(level)).collect::<Result<Vec<_>, _>>()?;
         let (_, _, height, width) = batch.size4()?;
         let padded = (height as usize, width as usize);
         let found = candidates(&outputs, padded, self.rpn_settings.pre_nms_top_n)?;
@@ -237,11 +231,7 @@ impl Detector for FasterRcnn {
         let to_detection = |scored: Scored| {
             let category_id = *self.label_to_category.get(&scored.label)?;
             let bbox = Bbox::from_xyxy(scored.corners.map(f64::from));
-            Some(Detection {
-                bbox,
-                score: f64::from(scored.score),
-                category_id,
-            })
+            Some(Detection { bbox, score: f64::from(scored.score), category_id })
         };
         Ok(found.into_iter().filter_map(to_detection).collect())
     }
@@ -256,14 +246,8 @@ fn check_classes(
         return Err(ModelError::ClassCount { found, expected });
     }
     let known = 1..found as i64;
-    match label_to_category
-        .keys()
-        .find(|label| !known.contains(label))
-    {
-        Some(&label) => Err(ModelError::Label {
-            label,
-            last: found - 1,
-        }),
+    match label_to_category.keys().find(|label| !known.contains(label)) {
+        Some(&label) => Err(ModelError::Label { label, last: found - 1 }),
         None => Ok(()),
     }
 }

@@ -91,47 +91,28 @@ impl Conv2d {
         let kernel = take_kernel(weights, conv, outputs, inputs, geometry);
         let channels = kernel.size()[0];
         let part = |name: &str| {
-            weights
-                .take(&format!("{norm_path}.{name}"), &[Some(channels)])
-                .f_to_kind(Kind::Double)
+            weights.take(&format!("{norm_path}.{name}"), &[Some(channels)]).f_to_kind(Kind::Double)
         };
-        let (gamma, beta, mean, var) = (
-            part("weight")?,
-            part("bias")?,
-            part("running_mean")?,
-            part("running_var")?,
-        );
+        let (gamma, beta, mean, var) =
+            (part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?);
         if norm.tracked {
             weights.skip(&format!("{norm_path}.num_batches_tracked"));
         }
         let scale = gamma.f_div(&var.f_add_scalar(norm.eps)?.f_sqrt()?)?;
         let bias = beta.f_sub(&mean.f_mul(&scale)?)?.f_to_kind(Kind::Float)?;
-        let folded = kernel
-            .f_to_kind(Kind::Double)?
-            .f_mul(&scale.f_reshape([-1, 1, 1, 1])?)?;
+        let folded = kernel.f_to_kind(Kind::Double)?.f_mul(&scale.f_reshape([-1, 1, 1, 1])?)?;
         Self::new(&folded.f_to_kind(Kind::Float)?, bias, geometry)
     }
 
     fn new(weight: &Tensor, bias: Tensor, geometry: Geometry) -> Result<Self, TchError> {
-        Ok(Self {
-            weight: channels_last(weight)?.into(),
-            bias: bias.into(),
-            geometry,
-        })
+        Ok(Self { weight: channels_last(weight)?.into(), bias: bias.into(), geometry })
     }
 
     /// `[1, inputs, h, w]` -> `[1, outputs, h / stride, w / stride]`, sizes rounded up.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let Geometry { kernel, stride } = self.geometry;
         let padding = kernel / 2;
-        x.f_conv2d(
-            &self.weight,
-            Some(&*self.bias),
-            [stride, stride],
-            [padding, padding],
-            [1, 1],
-            1,
-        )
+        x.f_conv2d(&self.weight, Some(&*self.bias), [stride, stride], [padding, padding], [1, 1], 1)
     }
 
     /// [`forward`](Self::forward), then ReLU.
@@ -168,24 +149,15 @@ impl Linear {
     pub(super) fn load(weights: &Weights<'_>, path: &str, outputs: Dim, inputs: i64) -> Self {
         let weight = weights.take(&format!("{path}.weight"), &[outputs, Some(inputs)]);
         let bias = weights.take(&format!("{path}.bias"), &[Some(weight.size()[0])]);
-        Self {
-            weight: weight.into(),
-            bias: bias.into(),
-        }
+        Self { weight: weight.into(), bias: bias.into() }
     }
 
     /// The same layer for an input that is laid out `[space, channels]` instead of
     /// `[channels, space]`.
     pub(super) fn for_channels_last(self, channels: i64, space: i64) -> Result<Self, TchError> {
-        let weight = self
-            .weight
-            .f_reshape([-1, channels, space])?
-            .f_transpose(1, 2)?;
+        let weight = self.weight.f_reshape([-1, channels, space])?.f_transpose(1, 2)?;
         let weight = weight.f_contiguous()?.f_reshape([-1, space * channels])?;
-        Ok(Self {
-            weight: weight.into(),
-            bias: self.bias,
-        })
+        Ok(Self { weight: weight.into(), bias: self.bias })
     }
 
     /// `[n, inputs]` -> `[n, outputs]`.
@@ -201,9 +173,7 @@ impl Linear {
 
 /// The same tensor `[n, c, h, w]`, its channels next to each other in memory.
 pub fn channels_last(x: &Tensor) -> Result<Tensor, TchError> {
-    x.f_permute([0, 2, 3, 1])?
-        .f_contiguous()?
-        .f_permute([0, 3, 1, 2])
+    x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])
 }
 
 /// An uninitialised float32 tensor.

@@ -20,10 +20,8 @@ pub fn nms(boxes: &[Xyxy], scores: &[f32], iou_thr: f64) -> Vec<usize> {
     // Stable, as torchvision sorts here.
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     // Side by side in that order, because the inner loop reads all that are left.
-    let mut left: Vec<Candidate> = order
-        .iter()
-        .map(|&index| Candidate::new(index, boxes[index]))
-        .collect();
+    let mut left: Vec<Candidate> =
+        order.iter().map(|&index| Candidate::new(index, boxes[index])).collect();
     let mut kept = Vec::new();
     while let Some(&best) = left.first() {
         kept.push(best.index);
@@ -41,11 +39,7 @@ struct Candidate {
 
 impl Candidate {
     fn new(index: usize, corners: Xyxy) -> Self {
-        Self {
-            index,
-            corners,
-            area: area(&corners),
-        }
+        Self { index, corners, area: area(&corners) }
     }
 
     fn suppresses(&self, other: &Self, iou_thr: f64) -> bool {
@@ -81,11 +75,7 @@ pub fn batched_nms(
 
 /// `_batched_nms_coordinate_trick`: each group is offset by more than the largest coordinate.
 fn moved_apart(boxes: &[Xyxy], scores: &[f32], groups: &[i64], iou_thr: f64) -> Vec<usize> {
-    let largest = boxes
-        .as_flattened()
-        .iter()
-        .copied()
-        .fold(f32::NEG_INFINITY, f32::max);
+    let largest = boxes.as_flattened().iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let apart: Vec<Xyxy> = boxes
         .iter()
         .zip(groups)
@@ -112,18 +102,11 @@ fn by_group(
     for indices in members.values() {
         let boxes: Vec<Xyxy> = indices.iter().map(|&i| boxes[i]).collect();
         let scores: Vec<f32> = indices.iter().map(|&i| scores[i]).collect();
-        kept.extend(
-            nms(&boxes, &scores, iou_thr)
-                .into_iter()
-                .map(|i| indices[i]),
-        );
+        kept.extend(nms(&boxes, &scores, iou_thr).into_iter().map(|i| indices[i]));
     }
     kept.sort_unstable();
     let kept_scores: Vec<f32> = kept.iter().map(|&i| scores[i]).collect();
-    Ok(descending(&kept_scores)?
-        .into_iter()
-        .map(|i| kept[i])
-        .collect())
+    Ok(descending(&kept_scores)?.into_iter().map(|i| kept[i]).collect())
 }
 
 /// `scores.sort(descending=True)[1]`. libtorch's own, because it is not stable: how it orders equal
@@ -145,10 +128,7 @@ mod tests {
         order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap().then(a.cmp(&b)));
         let mut kept: Vec<usize> = Vec::new();
         for candidate in order {
-            if kept
-                .iter()
-                .all(|&other| exact_iou(boxes[other], boxes[candidate]) <= iou_thr)
-            {
+            if kept.iter().all(|&other| exact_iou(boxes[other], boxes[candidate]) <= iou_thr) {
                 kept.push(candidate);
             }
         }

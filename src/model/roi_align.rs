@@ -44,11 +44,7 @@ pub fn multi_scale_roi_align(pyramid: &[Tensor], rois: &[Xyxy]) -> Result<Tensor
     for (level, features) in pyramid.iter().take(SCALES.len()).enumerate() {
         let features = channels_last(features)?.f_permute([0, 2, 3, 1])?;
         let map = FeatureMap::new(&features, SCALES[level])?;
-        for (index, roi) in rois
-            .iter()
-            .enumerate()
-            .filter(|&(index, _)| levels[index] == level)
-        {
+        for (index, roi) in rois.iter().enumerate().filter(|&(index, _)| levels[index] == level) {
             map.pool(roi, &mut outputs[index * row..][..row]);
         }
     }
@@ -61,10 +57,7 @@ pub fn multi_scale_roi_align(pyramid: &[Tensor], rois: &[Xyxy]) -> Result<Tensor
 /// # Errors
 /// libtorch's.
 pub fn roi_levels(rois: &[Xyxy]) -> Result<Vec<usize>, TchError> {
-    let ratios: Vec<f32> = rois
-        .iter()
-        .map(|roi| area(roi).sqrt() / CANONICAL_SCALE)
-        .collect();
+    let ratios: Vec<f32> = rois.iter().map(|roi| area(roi).sqrt() / CANONICAL_SCALE).collect();
     let levels = Tensor::f_from_slice(&ratios)?
         .f_log2()?
         .f_add_scalar(CANONICAL_LEVEL)?
@@ -91,13 +84,7 @@ impl<'a> FeatureMap<'a> {
     fn new(features: &'a Tensor, scale: f32) -> Result<Self, TchError> {
         let (_, height, width, channels) = features.size4()?;
         let [height, width, channels] = [height, width, channels].map(|size| size as usize);
-        Ok(Self {
-            values: values(features)?,
-            height,
-            width,
-            channels,
-            scale,
-        })
+        Ok(Self { values: values(features)?, height, width, channels, scale })
     }
 
     /// Averages the bilinear samples of each of the 49 bins: `roi_align_forward_kernel_impl`.
@@ -163,10 +150,7 @@ impl Axis {
     fn at(position: f32, size: usize) -> Self {
         // Written so that NaN, for which every comparison is false, is outside.
         if !(-1.0..=size as f32).contains(&position) {
-            return Self {
-                outside: true,
-                ..Self::default()
-            };
+            return Self { outside: true, ..Self::default() };
         }
         let position = position.max(0.0);
         let low = position as usize;
@@ -180,13 +164,7 @@ impl Axis {
             };
         }
         let high_weight = position - low as f32;
-        Self {
-            low,
-            high: low + 1,
-            low_weight: 1.0 - high_weight,
-            high_weight,
-            outside: false,
-        }
+        Self { low, high: low + 1, low_weight: 1.0 - high_weight, high_weight, outside: false }
     }
 }
 
@@ -197,9 +175,7 @@ mod tests {
     use tch::{Device, Kind};
 
     fn pyramid(level: impl Fn(i64, i64) -> Tensor) -> Vec<Tensor> {
-        [(64, 96), (32, 48), (16, 24), (8, 12)]
-            .map(|(h, w)| level(h, w))
-            .into()
+        [(64, 96), (32, 48), (16, 24), (8, 12)].map(|(h, w)| level(h, w)).into()
     }
 
     /// Inside of the image, and at least a feature pixel long: a shorter one is stretched to that, and
@@ -249,9 +225,6 @@ mod tests {
     #[test]
     fn no_rois_give_an_empty_output() {
         let levels = pyramid(|h, w| Tensor::zeros([1, 5, h, w], (Kind::Float, Device::Cpu)));
-        assert_eq!(
-            multi_scale_roi_align(&levels, &[]).unwrap().size(),
-            [0, 49, 5]
-        );
+        assert_eq!(multi_scale_roi_align(&levels, &[]).unwrap().size(), [0, 49, 5]);
     }
 }

@@ -12,9 +12,7 @@ use crate::detections::DetectError;
 
 /// Detections with a shorter side, pixels of the resized image, are dropped.
 const MIN_SIZE: f32 = 1e-2;
-const CODER: BoxCoder = BoxCoder {
-    weights: [10.0, 10.0, 5.0, 5.0],
-};
+const CODER: BoxCoder = BoxCoder { weights: [10.0, 10.0, 5.0, 5.0] };
 
 /// What becomes a detection; see [`FasterRcnnSettings`](super::FasterRcnnSettings).
 #[derive(Debug, Clone, Copy)]
@@ -61,17 +59,9 @@ impl BoxHead {
         let fc6 = linear("box_head.fc6", None, width * bins);
         let fc7 = linear("box_head.fc7", None, fc6.outputs());
         let cls_score = linear("box_predictor.cls_score", None, fc7.outputs());
-        let bbox_pred = linear(
-            "box_predictor.bbox_pred",
-            Some(4 * cls_score.outputs()),
-            fc7.outputs(),
-        );
-        Ok(Self {
-            fc6: fc6.for_channels_last(width, bins)?,
-            fc7,
-            cls_score,
-            bbox_pred,
-        })
+        let bbox_pred =
+            linear("box_predictor.bbox_pred", Some(4 * cls_score.outputs()), fc7.outputs());
+        Ok(Self { fc6: fc6.for_channels_last(width, bins)?, fc7, cls_score, bbox_pred })
     }
 
     /// Classes, background included.
@@ -93,10 +83,7 @@ impl BoxHead {
     /// # Errors
     /// libtorch's.
     pub fn predict(&self, features: &Tensor) -> Result<(Tensor, Tensor), TchError> {
-        Ok((
-            self.cls_score.forward(features)?,
-            self.bbox_pred.forward(features)?,
-        ))
+        Ok((self.cls_score.forward(features)?, self.bbox_pred.forward(features)?))
     }
 }
 
@@ -117,9 +104,7 @@ pub fn select(
     let scores = logits.f_softmax(-1, None)?;
     let (scores, deltas) = (values(&scores)?, values(deltas)?);
     if !scores.iter().chain(deltas).all(|value| value.is_finite()) {
-        return Err(DetectError(
-            "the box predictor's output is not finite".to_owned(),
-        ));
+        return Err(DetectError("the box predictor's output is not finite".to_owned()));
     }
     let classes = scores.len() / proposals.len();
     let score_thr = settings.score_thr as f32;
@@ -131,11 +116,7 @@ pub fn select(
         }
         let corners = clip_to_image(CODER.decode(delta, proposals[proposal]), image);
         if is_large(&corners, MIN_SIZE) {
-            found.push(Scored {
-                corners,
-                score,
-                label: label as i64,
-            });
+            found.push(Scored { corners, score, label: label as i64 });
         }
     }
     Ok(suppress(&found, settings)?)

@@ -66,18 +66,12 @@ impl RpnHead {
     pub fn load(weights: &Weights<'_>, width: i64) -> Result<Self, TchError> {
         let conv = |path: &str, outputs, kernel| {
             let path = format!("{HEAD}.{path}");
-            Conv2d::load(
-                weights,
-                &path,
-                (Some(outputs), width),
-                Geometry::new(kernel, 1),
-            )
+            Conv2d::load(weights, &path, (Some(outputs), width), Geometry::new(kernel, 1))
         };
         // At least one, so that a head without any is reported as missing it.
         let depth = weights.count(&format!("{HEAD}.conv")).max(1);
-        let convs = (0..depth)
-            .map(|i| conv(&format!("conv.{i}.0"), width, 3))
-            .collect::<Result<_, _>>()?;
+        let convs =
+            (0..depth).map(|i| conv(&format!("conv.{i}.0"), width, 3)).collect::<Result<_, _>>()?;
         let anchors = ASPECT_RATIOS.len() as i64;
         Ok(Self {
             convs,
@@ -92,10 +86,8 @@ impl RpnHead {
     /// libtorch's.
     pub fn forward(&self, level: &Tensor) -> Result<RpnOutput, TchError> {
         let (_, _, height, width) = level.size4()?;
-        let hidden = self
-            .convs
-            .iter()
-            .try_fold(level.shallow_clone(), |x, conv| conv.forward_relu(&x))?;
+        let hidden =
+            self.convs.iter().try_fold(level.shallow_clone(), |x, conv| conv.forward_relu(&x))?;
         let flat =
             |x: Tensor, shape: &[i64]| x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_reshape(shape);
         Ok(RpnOutput {
@@ -115,10 +107,7 @@ impl RpnOutput {
     pub fn top(&self, n: usize) -> Result<(Vec<f32>, Vec<i64>), TchError> {
         let n = (n as i64).min(self.objectness.size1()?);
         let (logits, indices) = self.objectness.f_unsqueeze(0)?.f_topk(n, 1, true, true)?;
-        Ok((
-            Vec::try_from(logits.f_squeeze_dim(0)?)?,
-            Vec::try_from(indices.f_squeeze_dim(0)?)?,
-        ))
+        Ok((Vec::try_from(logits.f_squeeze_dim(0)?)?, Vec::try_from(indices.f_squeeze_dim(0)?)?))
     }
 }
 
@@ -143,11 +132,7 @@ pub fn candidates(
                     "the region proposal network's output is not finite".to_owned(),
                 ));
             }
-            found.push(Candidate {
-                corners,
-                logit,
-                level: level as i64,
-            });
+            found.push(Candidate { corners, logit, level: level as i64 });
         }
     }
     Ok(found)

@@ -46,10 +46,7 @@ impl TorchScriptDetector {
             path: path.to_owned(),
             reason: first_line(&error),
         })?;
-        Ok(Self {
-            module,
-            label_to_category,
-        })
+        Ok(Self { module, label_to_category })
     }
 
     fn category(&self, label: i64) -> Option<i64> {
@@ -64,9 +61,7 @@ impl Detector for TorchScriptDetector {
     fn detect(&self, image: &RgbImage) -> Result<Vec<Detection>, DetectError> {
         init_thread()?;
         let _no_grad = tch::no_grad_guard();
-        let output = self
-            .module
-            .forward_is(&[IValue::Tensor(to_tensor(image)?)])?;
+        let output = self.module.forward_is(&[IValue::Tensor(to_tensor(image)?)])?;
         let output = Output::read(output)?;
         let mut found = Vec::new();
         for index in 0..output.scores.len() {
@@ -94,13 +89,8 @@ impl Output {
             other => return Err(contract(&format!("returned {}", kind_of(&other)))),
         };
         let count = parts.len();
-        let Ok(
-            [
-                IValue::Tensor(boxes),
-                IValue::Tensor(scores),
-                IValue::Tensor(labels),
-            ],
-        ) = <[IValue; 3]>::try_from(parts)
+        let Ok([IValue::Tensor(boxes), IValue::Tensor(scores), IValue::Tensor(labels)]) =
+            <[IValue; 3]>::try_from(parts)
         else {
             return Err(contract(&format!(
                 "returned a tuple of {count} values that are not three tensors"
@@ -109,20 +99,13 @@ impl Output {
         let count = scores.size().first().copied().unwrap_or(0);
         let expect = |name: &str, tensor: &Tensor, shape: &[i64], integers: bool| {
             let (size, kind) = (tensor.size(), tensor.f_kind()?);
-            let is_integer = matches!(
-                kind,
-                Kind::Int64 | Kind::Int | Kind::Int16 | Kind::Int8 | Kind::Uint8
-            );
-            let is_float = matches!(
-                kind,
-                Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16
-            );
+            let is_integer =
+                matches!(kind, Kind::Int64 | Kind::Int | Kind::Int16 | Kind::Int8 | Kind::Uint8);
+            let is_float = matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
             if size == shape && (if integers { is_integer } else { is_float }) {
                 return Ok(());
             }
-            Err(contract(&format!(
-                "returned {name} of shape {size:?} and type {kind:?}"
-            )))
+            Err(contract(&format!("returned {name} of shape {size:?} and type {kind:?}")))
         };
         expect("scores", &scores, &[count], false)?;
         expect("boxes", &boxes, &[count, 4], false)?;
@@ -149,11 +132,7 @@ impl Output {
                 "the TorchScript model returned the score {score}, not in 0..1"
             )));
         }
-        Ok(Detection {
-            bbox: Bbox::from_xyxy(corners),
-            score,
-            category_id,
-        })
+        Ok(Detection { bbox: Bbox::from_xyxy(corners), score, category_id })
     }
 }
 
@@ -184,30 +163,21 @@ mod tests {
     const NO_DETECTIONS: u8 = 1;
 
     fn load(label_to_category: Option<BTreeMap<i64, i64>>) -> TorchScriptDetector {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/fixtures/parity/contract.torchscript.pt"
-        );
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/parity/contract.torchscript.pt");
         TorchScriptDetector::load(Path::new(path), label_to_category).unwrap()
     }
 
     /// Two pixels, whose green bytes become the two scores.
     fn image(mode: u8) -> RgbImage {
-        RgbImage {
-            width: 2,
-            height: 1,
-            data: vec![mode, 51, 0, 0, 204, 0],
-        }
+        RgbImage { width: 2, height: 1, data: vec![mode, 51, 0, 0, 204, 0] }
     }
 
     #[test]
     fn boxes_scores_and_labels_come_out_by_descending_score() {
         let found = load(None).detect(&image(KEEPS_THE_CONTRACT)).unwrap();
         let score = |byte: u8| f64::from(f32::from(byte) / 255.0);
-        let expected = [
-            ([10.0, 12.0, 5.0, 6.0], score(204), 9),
-            ([0.0, 1.0, 2.0, 2.0], score(51), 7),
-        ];
+        let expected =
+            [([10.0, 12.0, 5.0, 6.0], score(204), 9), ([0.0, 1.0, 2.0, 2.0], score(51), 7)];
         let expected = expected.map(|(bbox, score, category_id)| Detection {
             bbox: bbox.into(),
             score,
@@ -220,10 +190,7 @@ mod tests {
     fn labels_are_mapped_and_unmapped_ones_dropped() {
         let detector = load(Some([(9, 90)].into()));
         let found = detector.detect(&image(KEEPS_THE_CONTRACT)).unwrap();
-        assert_eq!(
-            found.iter().map(|d| d.category_id).collect::<Vec<_>>(),
-            [90]
-        );
+        assert_eq!(found.iter().map(|d| d.category_id).collect::<Vec<_>>(), [90]);
     }
 
     #[test]
@@ -235,10 +202,7 @@ mod tests {
     fn what_breaks_the_contract_is_an_error_that_says_how() {
         let detector = load(None);
         for (mode, part) in [
-            (
-                2,
-                "returned one tensor of shape [2, 4]; expected a tuple of boxes [n, 4]",
-            ),
+            (2, "returned one tensor of shape [2, 4]; expected a tuple of boxes [n, 4]"),
             (3, "returned a tuple of 2 values that are not three tensors"),
             (4, "returned boxes of shape [2, 4] and type Float"),
             (5, "returned labels of shape [2] and type Float"),
@@ -249,10 +213,7 @@ mod tests {
             (10, "returned a dict"),
         ] {
             let text = detector.detect(&image(mode)).unwrap_err().to_string();
-            assert!(
-                text.contains(part) && !text.contains('\n'),
-                "{mode}: {text}"
-            );
+            assert!(text.contains(part) && !text.contains('\n'), "{mode}: {text}");
         }
     }
 
@@ -264,11 +225,7 @@ mod tests {
         assert!((0..4).all(|_| run() == first));
         std::thread::scope(|scope| {
             let workers: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
-            assert!(
-                workers
-                    .into_iter()
-                    .all(|worker| worker.join().unwrap() == first)
-            );
+            assert!(workers.into_iter().all(|worker| worker.join().unwrap() == first));
         });
     }
 
@@ -277,13 +234,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "not a zip").unwrap();
         for path in [file.path(), Path::new("/no/such/model.pt")] {
-            let text = TorchScriptDetector::load(path, None)
-                .unwrap_err()
-                .to_string();
-            assert!(
-                text.starts_with(&format!("cannot load {}", path.display())),
-                "{text}"
-            );
+            let text = TorchScriptDetector::load(path, None).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("cannot load {}", path.display())), "{text}");
             assert!(!text.contains('\n'), "{text}");
         }
     }

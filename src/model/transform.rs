@@ -42,12 +42,7 @@ impl Transform {
     /// libtorch's.
     pub fn new(min_size: usize, max_size: usize) -> Result<Self, TchError> {
         let channels = |values: &[f32; 3]| Tensor::f_from_slice(values)?.f_reshape([3, 1, 1]);
-        Ok(Self {
-            min_size,
-            max_size,
-            mean: channels(&MEAN)?.into(),
-            std: channels(&STD)?.into(),
-        })
+        Ok(Self { min_size, max_size, mean: channels(&MEAN)?.into(), std: channels(&STD)?.into() })
     }
 
     /// The size of an image of `(height, width)` after resizing, as eager torchvision computes it:
@@ -56,10 +51,7 @@ impl Transform {
     pub fn resized(&self, (height, width): (usize, usize)) -> (usize, usize) {
         let (short, long) = (height.min(width) as f64, height.max(width) as f64);
         let scale = (self.min_size as f64 / short).min(self.max_size as f64 / long);
-        (
-            (height as f64 * scale) as usize,
-            (width as f64 * scale) as usize,
-        )
+        ((height as f64 * scale) as usize, (width as f64 * scale) as usize)
     }
 
     /// Runs the transform on one image.
@@ -75,18 +67,12 @@ impl Transform {
             );
             return Err(TchError::Shape(what));
         }
-        let normalized = to_tensor(image)?
-            .f_sub(&self.mean)?
-            .f_div(&self.std)?
-            .f_unsqueeze(0)?;
+        let normalized = to_tensor(image)?.f_sub(&self.mean)?.f_div(&self.std)?.f_unsqueeze(0)?;
         let resized =
             normalized.f_upsample_bilinear2d([height as i64, width as i64], false, None, None)?;
         let padding = |side: usize| (side.next_multiple_of(SIZE_DIVISIBLE) - side) as i64;
         let batch = resized.f_constant_pad_nd([0, padding(width), 0, padding(height)])?;
-        Ok(Transformed {
-            batch: channels_last(&batch)?,
-            size,
-        })
+        Ok(Transformed { batch: channels_last(&batch)?, size })
     }
 }
 

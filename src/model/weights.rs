@@ -38,14 +38,8 @@ impl<'a> Weights<'a> {
     /// FPN's and the RPN's convolutions are read as their later ones
     /// (`FeaturePyramidNetwork._load_from_state_dict`, `RPNHead._load_from_state_dict`).
     pub fn new(weights: &'a StateDict) -> Self {
-        let entries = weights
-            .iter()
-            .map(|(name, tensor)| (current_name(name), tensor))
-            .collect();
-        Self {
-            entries,
-            state: RefCell::default(),
-        }
+        let entries = weights.iter().map(|(name, tensor)| (current_name(name), tensor)).collect();
+        Self { entries, state: RefCell::default() }
     }
 
     /// Whether there is a parameter of that name.
@@ -55,9 +49,7 @@ impl<'a> Weights<'a> {
 
     /// How many of `prefix.0`, `prefix.1`, ... there are, up to the first gap.
     pub fn count(&self, prefix: &str) -> usize {
-        (0..)
-            .take_while(|i| self.has_prefix(&format!("{prefix}.{i}.")))
-            .count()
+        (0..).take_while(|i| self.has_prefix(&format!("{prefix}.{i}."))).count()
     }
 
     fn has_prefix(&self, prefix: &str) -> bool {
@@ -88,9 +80,7 @@ impl<'a> Weights<'a> {
         check_shape(name, found.shape(), shape)?;
         let values = found.to_f32();
         if !values.iter().all(|value| value.is_finite()) {
-            return Err(ModelError::NonFinite {
-                name: name.to_owned(),
-            });
+            return Err(ModelError::NonFinite { name: name.to_owned() });
         }
         let size: Vec<i64> = found.shape().iter().map(|&n| n as i64).collect();
         Ok(Tensor::f_from_slice(&values)?.f_reshape(size)?)
@@ -112,16 +102,9 @@ impl<'a> Weights<'a> {
     /// [`ModelError::Parameters`] with every missing and surplus name; if there are none, the first
     /// parameter whose shape or values are wrong.
     pub fn finish(self) -> Result<(), ModelError> {
-        let State {
-            taken,
-            missing,
-            problem,
-        } = self.state.into_inner();
-        let surplus: Vec<String> = self
-            .entries
-            .into_keys()
-            .filter(|name| !taken.contains(name))
-            .collect();
+        let State { taken, missing, problem } = self.state.into_inner();
+        let surplus: Vec<String> =
+            self.entries.into_keys().filter(|name| !taken.contains(name)).collect();
         if missing.is_empty() && surplus.is_empty() {
             return problem.map_or(Ok(()), Err);
         }
@@ -136,10 +119,8 @@ fn check_shape(name: &str, found: &[usize], expected: &[Dim]) -> Result<(), Mode
     {
         return Ok(());
     }
-    let sizes: Vec<String> = expected
-        .iter()
-        .map(|size| size.map_or("*".to_owned(), |size| size.to_string()))
-        .collect();
+    let sizes: Vec<String> =
+        expected.iter().map(|size| size.map_or("*".to_owned(), |size| size.to_string())).collect();
     Err(ModelError::Shape {
         name: name.to_owned(),
         found: found.to_vec(),
@@ -177,19 +158,10 @@ mod tests {
     #[test]
     fn old_torchvision_names_are_read_as_todays() {
         for (old, new) in [
-            (
-                "backbone.fpn.inner_blocks.3.weight",
-                "backbone.fpn.inner_blocks.3.0.weight",
-            ),
-            (
-                "backbone.fpn.layer_blocks.0.bias",
-                "backbone.fpn.layer_blocks.0.0.bias",
-            ),
+            ("backbone.fpn.inner_blocks.3.weight", "backbone.fpn.inner_blocks.3.0.weight"),
+            ("backbone.fpn.layer_blocks.0.bias", "backbone.fpn.layer_blocks.0.0.bias"),
             ("rpn.head.conv.bias", "rpn.head.conv.0.0.bias"),
-            (
-                "backbone.fpn.layer_blocks.0.0.bias",
-                "backbone.fpn.layer_blocks.0.0.bias",
-            ),
+            ("backbone.fpn.layer_blocks.0.0.bias", "backbone.fpn.layer_blocks.0.0.bias"),
             ("rpn.head.cls_logits.bias", "rpn.head.cls_logits.bias"),
             ("rpn.head.conv.1.0.bias", "rpn.head.conv.1.0.bias"),
         ] {
@@ -201,10 +173,7 @@ mod tests {
     fn names_are_counted_up_to_the_first_gap() {
         let one = checkpoint::Tensor::from_f32(&[1], vec![1.0]);
         let names = ["a.0.w", "a.1.w", "a.3.w", "a.10.w", "ab.0.w"];
-        let dict: StateDict = names
-            .iter()
-            .map(|name| (name.to_string(), one.clone()))
-            .collect();
+        let dict: StateDict = names.iter().map(|name| (name.to_string(), one.clone())).collect();
         let weights = Weights::new(&dict);
         assert_eq!(weights.count("a"), 2);
         assert_eq!(weights.count("b"), 0);
@@ -227,14 +196,8 @@ mod tests {
     #[test]
     fn a_wrong_shape_and_a_nan_name_their_parameter() {
         let dict: StateDict = [
-            (
-                "flat".to_owned(),
-                checkpoint::Tensor::from_f32(&[2], vec![1.0, 2.0]),
-            ),
-            (
-                "sick".to_owned(),
-                checkpoint::Tensor::from_f32(&[1], vec![f32::NAN]),
-            ),
+            ("flat".to_owned(), checkpoint::Tensor::from_f32(&[2], vec![1.0, 2.0])),
+            ("sick".to_owned(), checkpoint::Tensor::from_f32(&[1], vec![f32::NAN])),
         ]
         .into();
         let weights = Weights::new(&dict);
@@ -245,12 +208,6 @@ mod tests {
         let weights = Weights::new(&dict);
         let _ = weights.take("flat", &[None]);
         let _ = weights.take("sick", &[None]);
-        assert!(
-            weights
-                .finish()
-                .unwrap_err()
-                .to_string()
-                .starts_with("parameter sick holds")
-        );
+        assert!(weights.finish().unwrap_err().to_string().starts_with("parameter sick holds"));
     }
 }

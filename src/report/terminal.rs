@@ -1,6 +1,6 @@
 //! The result as a person reads it in a terminal.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use super::Report;
 use crate::gate::{Comparison, Finding, Verdict};
@@ -8,6 +8,10 @@ use crate::gate::{Comparison, Finding, Verdict};
 /// Metrics without a rule that are shown all the same, in this order and before the others.
 const HEADLINE: [&str; 8] =
     ["AP", "AP50", "AP75", "AR100", "mAP50_approx", "precision", "recall", "f1"];
+
+/// One line under the header.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// The tables and the verdict, ending in a line break.
 pub fn tables(report: &Report) -> String {
@@ -139,7 +143,7 @@ fn value(value: Option<f64>) -> String {
 
 fn plain<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(STYLE).set_header(header);
     table
 }
 

@@ -8,21 +8,10 @@ pub(crate) fn assert_close(stage: &str, ours: &[f32], theirs: &[f32]) {
     assert_eq!(ours.len(), theirs.len(), "{stage}: count");
     let n = theirs.len() as f64;
     let mean = theirs.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-    let std = (theirs
-        .iter()
-        .map(|&v| (f64::from(v) - mean).powi(2))
-        .sum::<f64>()
-        / n)
-        .sqrt();
-    assert!(
-        std > 1e-3,
-        "{stage}: a flat reference tests nothing (std {std})"
-    );
-    let errors: Vec<f64> = ours
-        .iter()
-        .zip(theirs)
-        .map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs())
-        .collect();
+    let std = (theirs.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n).sqrt();
+    assert!(std > 1e-3, "{stage}: a flat reference tests nothing (std {std})");
+    let errors: Vec<f64> =
+        ours.iter().zip(theirs).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs()).collect();
     // `fold` with `max` would lose a NaN; the sum keeps it.
     let max = errors.iter().copied().fold(0.0, f64::max) / std;
     let rms = (errors.iter().map(|e| e * e).sum::<f64>() / n).sqrt() / std;
@@ -60,9 +49,7 @@ impl Distance {
         for (label, corners, score) in reference {
             let pixels = |other: &Scored| {
                 let sides = other.corners.iter().zip(corners);
-                sides
-                    .map(|(&a, b)| (f64::from(a) - b).abs())
-                    .fold(0.0, f64::max)
+                sides.map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max)
             };
             let gap = |other: &Scored| (f64::from(other.score) - score).abs();
             let near = free

@@ -18,15 +18,11 @@ fn end_to_end_at_least_as_close_to_float64_as_torchvision_itself() {
         for (i, &(seed, width, height)) in fixture.index.images.iter().enumerate() {
             let reference = float64(&fixture, i);
             let ours = Distance::new(
-                &model
-                    .predict(&random::picture(seed, width, height))
-                    .unwrap(),
+                &model.predict(&random::picture(seed, width, height)).unwrap(),
                 &reference,
             );
-            let theirs = Distance::new(
-                &fixture.detections(&format!("end/{i}/channels_last")),
-                &reference,
-            );
+            let theirs =
+                Distance::new(&fixture.detections(&format!("end/{i}/channels_last")), &reference);
             assert!(ours.matched >= 90, "{name} {i}: {ours:?}");
             flipped.0 += ours.unmatched;
             flipped.1 += theirs.unmatched;
@@ -36,10 +32,7 @@ fn end_to_end_at_least_as_close_to_float64_as_torchvision_itself() {
     }
     assert_eq!(pixel_ratios.len(), 100);
     // A near-tie that rounding flips leaves two without a partner; whom it hits is chance.
-    assert!(
-        flipped.0 <= flipped.1 + 4,
-        "{flipped:?} of 10,000 detections without a partner"
-    );
+    assert!(flipped.0 <= flipped.1 + 4, "{flipped:?} of 10,000 detections without a partner");
     assert_not_above_one("pixels", &pixel_ratios);
     assert_not_above_one("scores", &score_ratios);
 }
@@ -64,12 +57,6 @@ fn float64(fixture: &Fixture, image: usize) -> Vec<Reference> {
     let part = |name: &str| format!("end/{image}/float64/{name}");
     let (boxes, scores) = (fixture.f64(&part("boxes")), fixture.f64(&part("scores")));
     let corners = boxes.as_chunks().0.iter().copied();
-    let parts = fixture
-        .i64(&part("labels"))
-        .into_iter()
-        .zip(corners)
-        .zip(scores);
-    parts
-        .map(|((label, corners), score)| (label, corners, score))
-        .collect()
+    let parts = fixture.i64(&part("labels")).into_iter().zip(corners).zip(scores);
+    parts.map(|((label, corners), score)| (label, corners, score)).collect()
 }

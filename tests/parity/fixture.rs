@@ -60,10 +60,7 @@ impl Model {
     pub(crate) fn state_dict(&self) -> StateDict {
         let make =
             |p: &Parameter| random::parameter(self.seed, &p.name, &p.shape, p.scale, p.offset);
-        self.parameters
-            .iter()
-            .map(|p| (p.name.clone(), make(p)))
-            .collect()
+        self.parameters.iter().map(|p| (p.name.clone(), make(p))).collect()
     }
 
     pub(crate) fn settings(&self) -> FasterRcnnSettings {
@@ -99,15 +96,10 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn load(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("fixtures/parity")
-            .join(name);
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/parity").join(name);
         let json = std::fs::read(path.with_extension("json")).unwrap();
         let bytes = std::fs::read(path.with_extension("bin")).unwrap();
-        Self {
-            index: serde_json::from_slice(&json).unwrap(),
-            bytes,
-        }
+        Self { index: serde_json::from_slice(&json).unwrap(), bytes }
     }
 
     pub(crate) fn model(&self) -> &Model {
@@ -118,11 +110,7 @@ impl Fixture {
         let array = &self.index.arrays[name];
         assert_eq!(array.dtype, dtype, "{name}");
         let count = array.shape.iter().product::<i64>() as usize;
-        self.bytes[array.offset..][..count * N]
-            .as_chunks::<N>()
-            .0
-            .iter()
-            .copied()
+        self.bytes[array.offset..][..count * N].as_chunks::<N>().0.iter().copied()
     }
 
     pub(crate) fn f32(&self, name: &str) -> Vec<f32> {
@@ -144,11 +132,7 @@ impl Fixture {
     /// A feature map `[1, c, h, w]` or a matrix; maps channels-last, as the stages pass them on.
     pub(crate) fn tensor(&self, name: &str) -> Tensor {
         let tensor = Tensor::from_slice(&self.f32(name)).reshape(self.shape(name));
-        if tensor.dim() == 4 {
-            channels_last(&tensor).unwrap()
-        } else {
-            tensor
-        }
+        if tensor.dim() == 4 { channels_last(&tensor).unwrap() } else { tensor }
     }
 
     pub(crate) fn boxes(&self, name: &str) -> Vec<Xyxy> {
@@ -156,18 +140,10 @@ impl Fixture {
     }
 
     pub(crate) fn detections(&self, name: &str) -> Vec<Scored> {
-        let (scores, labels) = (
-            self.f32(&format!("{name}/scores")),
-            self.i64(&format!("{name}/labels")),
-        );
+        let (scores, labels) =
+            (self.f32(&format!("{name}/scores")), self.i64(&format!("{name}/labels")));
         let boxes = self.boxes(&format!("{name}/boxes"));
         let parts = boxes.into_iter().zip(scores).zip(labels);
-        parts
-            .map(|((corners, score), label)| Scored {
-                corners,
-                score,
-                label,
-            })
-            .collect()
+        parts.map(|((corners, score), label)| Scored { corners, score, label }).collect()
     }
 }

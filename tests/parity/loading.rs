@@ -17,11 +17,7 @@ fn the_architecture_is_read_from_the_state_dict() {
         let depth = model.backbone.depth();
         assert_eq!(depth.layers, fixture.model().depth, "{name}");
         let per_block = if depth.bottleneck { 3 } else { 2 };
-        assert_eq!(
-            depth.blocks.iter().sum::<usize>() * per_block,
-            convs,
-            "{name}"
-        );
+        assert_eq!(depth.blocks.iter().sum::<usize>() * per_block, convs, "{name}");
         assert_eq!(model.num_classes(), fixture.model().classes, "{name}");
         assert_eq!(model.fpn.width(), fixture.model().fpn, "{name}");
     }
@@ -31,11 +27,7 @@ fn rebuilt(change: impl Fn(&mut StateDict)) -> Result<FasterRcnn, ModelError> {
     let fixture = Fixture::load("resnet18");
     let mut weights = fixture.model().state_dict();
     change(&mut weights);
-    FasterRcnn::new(
-        &weights,
-        &fixture.model().settings(),
-        identity(fixture.model().classes),
-    )
+    FasterRcnn::new(&weights, &fixture.model().settings(), identity(fixture.model().classes))
 }
 
 fn refusal(change: impl Fn(&mut StateDict)) -> String {
@@ -74,10 +66,7 @@ fn misshapen_and_broken_parameters_are_named() {
         weights.insert("roi_heads.box_head.fc7.bias".to_owned(), bias);
     };
     let text = refusal(narrow);
-    assert_eq!(
-        text,
-        "parameter roi_heads.box_head.fc7.bias has the shape [3], expected [48]"
-    );
+    assert_eq!(text, "parameter roi_heads.box_head.fc7.bias has the shape [3], expected [48]");
     let text = refusal(|weights| {
         let bias = Tensor::from_f32(&[3], vec![0.0, f32::INFINITY, 0.0]);
         weights.insert("rpn.head.cls_logits.bias".to_owned(), bias);
@@ -94,25 +83,19 @@ fn a_wrong_class_count_is_said() {
     let weights = fixture.model().state_dict();
     let mut settings = fixture.model().settings();
     settings.num_classes = Some(4);
-    let text = FasterRcnn::new(&weights, &settings, identity(4))
-        .unwrap_err()
-        .to_string();
+    let text = FasterRcnn::new(&weights, &settings, identity(4)).unwrap_err().to_string();
     assert_eq!(
         text,
         "the checkpoint's box predictor has 5 classes, its class map 4 (background included)"
     );
     settings.num_classes = None;
-    let text = FasterRcnn::new(&weights, &settings, identity(9))
-        .unwrap_err()
-        .to_string();
+    let text = FasterRcnn::new(&weights, &settings, identity(9)).unwrap_err().to_string();
     assert!(
         text.contains("maps the label 5, but the checkpoint's box predictor has the labels 1 to 4"),
         "{text}"
     );
     settings.min_size = 0;
-    let text = FasterRcnn::new(&weights, &settings, identity(5))
-        .unwrap_err()
-        .to_string();
+    let text = FasterRcnn::new(&weights, &settings, identity(5)).unwrap_err().to_string();
     assert_eq!(text, "min_size is 0, expected at least 1");
 }
 
@@ -148,17 +131,11 @@ fn labels_become_categories_and_unmapped_ones_are_dropped() {
     let all = fixture.model().build().predict(&image).unwrap();
     let model = FasterRcnn::new(&weights, &settings, [(2, 17), (4, 3)].into()).unwrap();
     let found = model.detect(&image).unwrap();
-    let expected: Vec<&Scored> = all
-        .iter()
-        .filter(|d| d.label == 2 || d.label == 4)
-        .collect();
+    let expected: Vec<&Scored> = all.iter().filter(|d| d.label == 2 || d.label == 4).collect();
     assert!(!expected.is_empty() && expected.len() < all.len());
     assert_eq!(found.len(), expected.len());
     for (detection, scored) in found.iter().zip(expected) {
-        assert_eq!(
-            detection.category_id,
-            if scored.label == 2 { 17 } else { 3 }
-        );
+        assert_eq!(detection.category_id, if scored.label == 2 { 17 } else { 3 });
         assert_eq!(detection.score, f64::from(scored.score));
         let [x1, y1, x2, y2] = scored.corners.map(f64::from);
         assert_eq!(<[f64; 4]>::from(detection.bbox), [x1, y1, x2 - x1, y2 - y1]);
@@ -175,12 +152,7 @@ fn results_do_not_depend_on_threads_or_repetition() {
         .iter()
         .map(|&(seed, width, height)| random::picture(seed, width, height))
         .collect();
-    let run = || {
-        images
-            .iter()
-            .map(|image| model.predict(image).unwrap())
-            .collect::<Vec<_>>()
-    };
+    let run = || images.iter().map(|image| model.predict(image).unwrap()).collect::<Vec<_>>();
     let alone = run();
     assert_eq!(run(), alone);
     std::thread::scope(|scope| {
@@ -194,10 +166,7 @@ fn results_do_not_depend_on_threads_or_repetition() {
 #[test]
 fn diverging_weights_are_an_error_and_not_an_empty_image() {
     let huge = |weights: &mut StateDict| {
-        for name in [
-            "backbone.body.conv1.weight",
-            "backbone.body.layer4.1.conv2.weight",
-        ] {
+        for name in ["backbone.body.conv1.weight", "backbone.body.layer4.1.conv2.weight"] {
             let tensor = weights.get_mut(name).unwrap();
             let values = tensor.to_f32().iter().map(|v| v * 1e25).collect();
             *tensor = Tensor::from_f32(tensor.shape(), values);
@@ -213,11 +182,7 @@ fn diverging_weights_are_an_error_and_not_an_empty_image() {
 fn an_image_that_cannot_be_an_input_is_an_error() {
     let model = Fixture::load("resnet18").model().build();
     for (width, height, bytes) in [(0, 0, 0), (4000, 2, 24_000), (9, 9, 12)] {
-        let image = RgbImage {
-            width,
-            height,
-            data: vec![0; bytes],
-        };
+        let image = RgbImage { width, height, data: vec![0; bytes] };
         assert!(model.detect(&image).is_err(), "{width}x{height}");
     }
 }

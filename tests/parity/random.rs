@@ -57,9 +57,5 @@ pub(crate) fn picture(seed: u64, width: u32, height: u32) -> RgbImage {
             }
         }
     }
-    RgbImage {
-        width,
-        height,
-        data,
-    }
+    RgbImage { width, height, data }
 }
