@@ -16,10 +16,9 @@ use detgate::matching::practical::PracticalParams;
 use detgate::metrics::evaluate;
 use serde_json::Value;
 
-/// Greatest difference of a box edge, pixels; of a score; of a metric.
+/// Greatest difference of a box edge, pixels; of a score.
 const BOX_TOLERANCE: f64 = 1e-2;
 const SCORE_TOLERANCE: f64 = 1e-4;
-const METRIC_TOLERANCE: f64 = 1e-6;
 /// Scores this close may change places.
 const TIE: f64 = 1e-6;
 
@@ -86,7 +85,7 @@ fn assert_same(image: i64, ours: &[Detection], theirs: &[Detection]) {
     }
 }
 
-fn check(checkpoint: &str, name: &str) {
+fn check(checkpoint: &str, name: &str, metric_tolerance: f64) {
     let (dataset, found) = demo(checkpoint);
     let reference = torchvision_detections(name);
     for (image, ours) in std::iter::zip(&dataset.images, &found) {
@@ -103,7 +102,7 @@ fn check(checkpoint: &str, name: &str) {
     let table = evaluation.table();
     for (metric, value) in expected["coco"].as_object().unwrap() {
         let difference = table[metric].unwrap() - value.as_f64().unwrap();
-        assert!(difference.abs() <= METRIC_TOLERANCE, "{metric} differs by {difference}");
+        assert!(difference.abs() <= metric_tolerance, "{metric} differs by {difference}");
     }
     for class in &evaluation.practical.per_class {
         let counts = class.counts;
@@ -115,10 +114,12 @@ fn check(checkpoint: &str, name: &str) {
 
 #[test]
 fn the_demo_checkpoint_finds_what_torchvision_finds() {
-    check("models/local_checkpoints/best_demo.pt", "torchvision");
+    check("models/local_checkpoints/best_demo.pt", "torchvision", 1e-6);
 }
 
+/// Two detections of this checkpoint have scores so close that torchvision itself ranks them the other
+/// way round with two threads or in channels_last, which moves AP50/airplane by 3.0e-5.
 #[test]
 fn the_damaged_checkpoint_finds_what_torchvision_finds() {
-    check("models/damaged/best_damaged.pt", "damaged");
+    check("models/damaged/best_damaged.pt", "damaged", 5e-5);
 }
