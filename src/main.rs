@@ -1,20 +1,24 @@
 //! The `detgate` command: parses arguments, runs the pipeline, hands out the exit code.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+#[cfg(feature = "mlflow")]
+use std::sync::{Arc, atomic::AtomicBool};
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use detgate::config::{
-    BlessConfig, BlessFlags, Cli, Command, Config, Environment, EvalFlags, ModelSource,
+    BlessConfig, BlessFlags, Cli, Command, Config, Environment, EvalFlags, RegistryConfig,
 };
 use detgate::dataset::{self, Category, Classes, Dataset, ImageRecord};
 use detgate::detections::{Detection, Detector, coco_results};
-use detgate::gate::{self, Fingerprint, Policy, Provenance, Snapshot, Verdict, judge};
+use detgate::gate::{self, Fingerprint, Passed, Policy, Provenance, Snapshot, Verdict, judge};
 use detgate::inference::{self, ImageResult};
 use detgate::matching::coco::CocoParams;
 use detgate::matching::practical::PracticalParams;
 use detgate::metrics::{self, Evaluation};
+#[cfg(feature = "mlflow")]
+use detgate::registry;
 use detgate::report::{self, DataSummary, Progress, Report, SkippedImage, Thresholds, terminal};
 
 /// The exit codes; the README lists them for users.
@@ -57,14 +61,15 @@ fn eval(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Res
     let config = Config::resolve(flags, cwd)?;
     config.notices.iter().for_each(|notice| eprintln!("note: {notice}"));
     let dataset = load_dataset(&config)?;
-    let (detector, provenance) = load_detector(&config)?;
+    require_registry(&config)?;
+    let (detector, model_file) = load_detector(&config)?;
     let results = infer(&config, &dataset, detector.as_ref(), flags.quiet)?;
     let images = evaluated(&dataset, &results);
     let evaluation = evaluate(&config, &dataset, &images)?;
     let candidate = Snapshot {
         schema: gate::SCHEMA,
         fingerprint: Fingerprint::of_run(&config, &dataset, &results),
-        provenance,
+        provenance: provenance(&model_file)?,
         metrics: evaluation.table(),
     };
     let baseline = Snapshot::read(&config.baseline)?;
@@ -81,6 +86,9 @@ fn eval(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Res
     write_report(&config, &report, &images)?;
     print!("{}", if flags.quiet { terminal::verdict(&report) } else { terminal::tables(&report) });
     keep_for_review(&config, environment, &candidate, baseline.as_ref())?;
+    if let (Some(passed), Some(registry)) = (judgement.passed(), &config.registry) {
+        register(&passed, &evaluation, &config, registry, environment, &model_file)?;
+    }
     Ok(match judgement.verdict {
         Verdict::Passed => exit::PASSED,
         Verdict::Regressed => exit::REGRESSED,
@@ -207,13 +215,117 @@ fn bless(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> anyhow::R
     Ok(exit::PASSED)
 }
 
+fn provenance(model_file: &Path) -> anyhow::Result<Provenance> {
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update_mmap(model_file)
+        .with_context(|| format!("cannot read {}", model_file.display()))?;
+    Ok(Provenance {
+        checkpoint: model_file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        checkpoint_blake3: hasher.finalize().to_hex().to_string(),
+        engine: ENGINE.to_owned(),
+    })
+}
+
+#[cfg(feature = "torch")]
+const ENGINE: &str = concat!("detgate ", env!("CARGO_PKG_VERSION"), ", libtorch 2.13.0");
 #[cfg(not(feature = "torch"))]
-fn load_detector(config: &Config) -> anyhow::Result<(Box<dyn Detector>, Provenance)> {
-    let (ModelSource::Checkpoint(path)
-    | ModelSource::Newest(path)
-    | ModelSource::TorchScript(path, _)) = &config.model;
-    bail!(
-        "cannot run {}: this detgate was built without the feature `torch`; use `cargo xtask eval`",
-        path.display()
-    )
+const ENGINE: &str = concat!("detgate ", env!("CARGO_PKG_VERSION"));
+
+#[cfg(feature = "torch")]
+fn load_detector(config: &Config) -> anyhow::Result<(Box<dyn Detector>, PathBuf)> {
+    Ok(detgate::model::load(config)?)
+}
+
+#[cfg(not(feature = "torch"))]
+fn load_detector(_config: &Config) -> anyhow::Result<(Box<dyn Detector>, PathBuf)> {
+    bail!("this detgate was built without the feature `torch`; use `cargo xtask eval`")
+}
+
+/// Says before the long part, not after it, that registration will not be possible.
+fn require_registry(config: &Config) -> anyhow::Result<()> {
+    #[cfg(feature = "mlflow")]
+    if let Some(registry) = &config.registry {
+        registry::TrackingUri::parse(&registry.tracking_uri, &config.root)?;
+    }
+    #[cfg(not(feature = "mlflow"))]
+    if config.registry.is_some() {
+        bail!("this detgate was built without the feature `mlflow`; pass --no-register");
+    }
+    Ok(())
+}
+
+#[cfg(feature = "mlflow")]
+fn register(
+    passed: &Passed,
+    evaluation: &Evaluation,
+    config: &Config,
+    registry_config: &RegistryConfig,
+    environment: &Environment,
+    model_file: &Path,
+) -> anyhow::Result<()> {
+    let run_name = jiff::Timestamp::now().strftime("eval_%Y%m%d_%H%M%S").to_string();
+    let files = registry::Files { checkpoint: model_file, report: &config.report };
+    let publication =
+        registry::publication(passed, evaluation, config, registry_config, files, run_name);
+    let uri = registry::TrackingUri::parse(&registry_config.tracking_uri, &config.root)?;
+    let environment = environment.clone();
+    let credentials = registry::Credentials::choose(
+        environment.mlflow_username.as_deref(),
+        environment.mlflow_password.as_deref(),
+        environment.mlflow_token.as_deref(),
+    );
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .context("cannot watch for signals")?;
+    }
+    let python = Box::new(move || mlflow_python(&environment));
+    let settings = registry::RegistrySettings {
+        credentials,
+        interrupted,
+        ..registry::RegistrySettings::new(uri, python)
+    };
+    let registered = registry::publish(passed, &publication, &settings)
+        .context("the gate passed, but the model was not registered")?;
+    println!(
+        "registered {} version {} (run {})",
+        registered.model_name, registered.version, registered.run_id
+    );
+    Ok(())
+}
+
+#[cfg(not(feature = "mlflow"))]
+fn register(
+    _passed: &Passed,
+    _evaluation: &Evaluation,
+    _config: &Config,
+    _registry_config: &RegistryConfig,
+    _environment: &Environment,
+    _model_file: &Path,
+) -> anyhow::Result<()> {
+    unreachable!("require_registry refuses to register without the feature `mlflow`")
+}
+
+/// The Python that has MLflow: named, or made by `cargo xtask` now that it is needed.
+#[cfg(feature = "mlflow")]
+fn mlflow_python(environment: &Environment) -> Result<PathBuf, String> {
+    if let Some(python) = &environment.mlflow_python {
+        return Ok(python.clone());
+    }
+    let Some(provision) = &environment.mlflow_provision else {
+        return Err("no Python with MLflow is known; use `cargo xtask eval`, or set \
+                    DETGATE_MLFLOW_PYTHON"
+            .to_owned());
+    };
+    let output = std::process::Command::new(provision)
+        .arg("mlflow-python")
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", provision.display()))?;
+    let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if !output.status.success() || printed.is_empty() {
+        return Err("the MLflow environment could not be made; see the lines above".to_owned());
+    }
+    Ok(printed.into())
 }

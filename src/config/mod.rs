@@ -207,6 +207,16 @@ impl Config {
         Ok(config)
     }
 
+    /// The notebook's `project_config.json`.
+    pub fn project_config(&self) -> PathBuf {
+        self.root.join(project::PROJECT_CONFIG)
+    }
+
+    /// The notebook's `labelmap.json`.
+    pub fn label_map_file(&self) -> PathBuf {
+        self.root.join(project::LABEL_MAP)
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         unit("score_thr", self.score_thr)?;
         unit("iou_thr", self.iou_thr)?;

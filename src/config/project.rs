@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::ConfigError;
 
-const PROJECT_CONFIG: &str = "data/processed/project_config.json";
-const LABEL_MAP: &str = "data/processed/labelmap.json";
+pub(super) const PROJECT_CONFIG: &str = "data/processed/project_config.json";
+pub(super) const LABEL_MAP: &str = "data/processed/labelmap.json";
 /// How many folders above the working directory are searched.
 const LEVELS: usize = 8;
 

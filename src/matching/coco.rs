@@ -81,6 +81,9 @@ pub enum ParamsError {
     /// Outcomes per area range are kept in the bits of a `u32`.
     #[error("{0} area ranges were given; use at most 32")]
     TooManyAreaRanges(usize),
+    /// Nothing to evaluate.
+    #[error("{0} is empty; give at least one value")]
+    Empty(&'static str),
     /// NaN or infinite.
     #[error("{0} holds {1}; use finite numbers")]
     NotFinite(&'static str, f64),
@@ -112,6 +115,15 @@ impl Plan {
         }
         if params.area_ranges.len() > 32 {
             return Err(ParamsError::TooManyAreaRanges(params.area_ranges.len()));
+        }
+        let lengths = [
+            ("iou_thrs", params.iou_thrs.len()),
+            ("rec_thrs", params.rec_thrs.len()),
+            ("max_dets", params.max_dets.len()),
+            ("area_ranges", params.area_ranges.len()),
+        ];
+        if let Some((name, _)) = lengths.into_iter().find(|(_, length)| *length == 0) {
+            return Err(ParamsError::Empty(name));
         }
         finite("iou_thrs", params.iou_thrs.iter().copied())?;
         finite("rec_thrs", params.rec_thrs.iter().copied())?;
@@ -208,15 +220,14 @@ pub fn match_image(
     dts: &[Detection],
     plan: &Plan,
 ) -> ImageMatches {
-    let mut gt_order: Vec<(usize, u32)> =
-        (0..).zip(gts).filter_map(|(g, gt)| Some((plan.class_index(gt.category_id)?, g))).collect();
+    let mut gt_order: Vec<(usize, u32)> = Vec::with_capacity(gts.len());
+    gt_order
+        .extend((0..).zip(gts).filter_map(|(g, gt)| Some((plan.class_index(gt.category_id)?, g))));
     gt_order.sort_unstable();
-    let mut dt_order: Vec<(usize, u64, u32)> = (0..)
-        .zip(dts)
-        .filter_map(|(d, dt)| {
-            Some((plan.class_index(dt.category_id)?, descending_key(dt.score), d))
-        })
-        .collect();
+    let mut dt_order: Vec<(usize, u64, u32)> = Vec::with_capacity(dts.len());
+    dt_order.extend((0..).zip(dts).filter_map(|(d, dt)| {
+        Some((plan.class_index(dt.category_id)?, descending_key(dt.score), d))
+    }));
     // The index makes every key unique: unstable sorting is stable here, and faster.
     dt_order.sort_unstable();
 
@@ -412,6 +423,7 @@ mod tests {
             with(|p| p.iou_thrs = vec![0.5; 65]),
             "65 IoU thresholds were given; use at most 64"
         );
+        assert_eq!(with(|p| p.max_dets.clear()), "max_dets is empty; give at least one value");
         assert_eq!(with(|p| p.rec_thrs[3] = f64::NAN), "rec_thrs holds NaN; use finite numbers");
         assert_eq!(
             with(|p| p.area_ranges[0].max = f64::INFINITY),
@@ -421,5 +433,23 @@ mod tests {
             with(|p| p.area_ranges = vec![p.area_ranges[0].clone(); 33]),
             "33 area ranges were given; use at most 32"
         );
+    }
+    #[test]
+    fn only_as_many_detections_are_kept_as_the_largest_limit_asks_for() {
+        let category = Category { id: 1, name: "person".into() };
+        let params = CocoParams { max_dets: vec![3, 1, 2], ..CocoParams::default() };
+        let plan = Plan::new(&[category], &params).unwrap();
+        let dts: Vec<Detection> = [0.1, 0.5, 0.3, 0.9, 0.7]
+            .map(|score| Detection { bbox: [0., 0., 9., 9.].into(), score, category_id: 1 })
+            .to_vec();
+        assert_eq!(match_image(1, &[], &dts, &plan).scores, [0.9, 0.7, 0.5]);
+    }
+
+    #[test]
+    fn classes_are_evaluated_by_ascending_id_and_once() {
+        let category = |id, name: &str| Category { id, name: name.into() };
+        let given = [category(3, "car"), category(1, "person"), category(3, "again")];
+        let plan = Plan::new(&given, &CocoParams::default()).unwrap();
+        assert_eq!(plan.categories(), [category(1, "person"), category(3, "car")]);
     }
 }

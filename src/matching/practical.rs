@@ -3,8 +3,6 @@
 //! Deliberately absent: crowds, ignored regions and areas (every annotated box counts alike), and
 //! the limit on the number of images, which the caller applies.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::iou::iou;
@@ -27,27 +25,25 @@ impl Default for PracticalParams {
     }
 }
 
-/// What became of the detections of one image, class by class.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What became of the detections of one image.
+///
+/// Columns. `category_ids`, `scores`, `dts` and `found` have an entry per detection at or above the
+/// score threshold, highest score first, all classes together.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ImageMatches {
     /// The image's place in the evaluation: the key by which results are merged.
     pub position: u64,
-    /// By category id; classes with neither ground truth nor detection are absent.
-    pub classes: BTreeMap<i64, ClassMatches>,
-}
-
-/// One image, one class. The columns `scores`, `dts` and `found` are equally long: an entry per
-/// detection at or above the score threshold, highest score first.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct ClassMatches {
-    /// Number of ground truth boxes.
-    pub ground_truths: u64,
-    /// Scores.
+    /// `[gts]`: class of every ground truth, in the image's order.
+    pub gt_category_ids: Vec<i64>,
+    /// `[dts]`: class.
+    pub category_ids: Vec<i64>,
+    /// `[dts]`: score.
     #[serde(with = "super::as_bits")]
     pub scores: Vec<f64>,
-    /// Index into the image's detections.
+    /// `[dts]`: index into the image's detections.
     pub dts: Vec<u32>,
-    /// Index into the image's ground truth of the box that was found; `None` is a false positive.
+    /// `[dts]`: index into the image's ground truth of the box that was found; `None` is a false
+    /// positive.
     pub found: Vec<Option<u32>>,
 }
 
@@ -61,10 +57,6 @@ pub fn match_image(
     dts: &[Detection],
     params: &PracticalParams,
 ) -> ImageMatches {
-    let mut classes: BTreeMap<i64, ClassMatches> = BTreeMap::new();
-    for gt in gts {
-        classes.entry(gt.category_id).or_default().ground_truths += 1;
-    }
     let mut order: Vec<u32> =
         (0..dts.len() as u32).filter(|&d| dts[d as usize].score >= params.score_thr).collect();
     order.sort_by_key(|&d| super::descending_key(dts[d as usize].score));
@@ -72,18 +64,20 @@ pub fn match_image(
     // A detection only competes for boxes of its own class, so one pass in score order over all
     // classes is the same as one pass per class.
     let mut taken = vec![false; gts.len()];
-    for d in order {
-        let dt = &dts[d as usize];
-        let found = best_free(gts, &taken, dt, params.iou_thr);
-        if let Some(g) = found {
-            taken[g] = true;
-        }
-        let class = classes.entry(dt.category_id).or_default();
-        class.scores.push(dt.score);
-        class.dts.push(d);
-        class.found.push(found.map(|g| g as u32));
+    let ranked = order.iter().map(|&d| &dts[d as usize]);
+    let find = |dt| {
+        let found = best_free(gts, &taken, dt, params.iou_thr)?;
+        taken[found] = true;
+        Some(found as u32)
+    };
+    ImageMatches {
+        position,
+        gt_category_ids: gts.iter().map(|gt| gt.category_id).collect(),
+        category_ids: ranked.clone().map(|dt| dt.category_id).collect(),
+        scores: ranked.clone().map(|dt| dt.score).collect(),
+        found: ranked.map(find).collect(),
+        dts: order,
     }
-    ImageMatches { position, classes }
 }
 
 /// The free ground truth of the detection's class with the highest IoU, if that reaches `iou_thr`.
@@ -116,7 +110,7 @@ mod tests {
     }
 
     fn found(gts: &[GroundTruth], dts: &[Detection]) -> Vec<Option<u32>> {
-        match_image(0, gts, dts, &PracticalParams::default()).classes.remove(&1).unwrap().found
+        match_image(0, gts, dts, &PracticalParams::default()).found
     }
 
     const BOX: [f64; 4] = [0., 0., 10., 10.];
@@ -129,10 +123,9 @@ mod tests {
             &[dt(1, BOX, 0.6), dt(1, [0., 0., 10., 9.], 0.9)],
             &PracticalParams::default(),
         );
-        assert_eq!(result.position, 7);
-        let class = &result.classes[&1];
-        assert_eq!((class.ground_truths, class.dts.as_slice()), (1, &[1, 0][..]));
-        assert_eq!(class.found, [Some(0), None]);
+        assert_eq!((result.position, result.gt_category_ids), (7, vec![1]));
+        assert_eq!((result.category_ids, result.scores), (vec![1, 1], vec![0.9, 0.6]));
+        assert_eq!((result.dts, result.found), (vec![1, 0], vec![Some(0), None]));
     }
 
     #[test]
@@ -167,6 +160,6 @@ mod tests {
         let params = PracticalParams { score_thr: 0., iou_thr: 0. };
         let result =
             match_image(0, &[gt(1, BOX, false)], &[dt(1, [20., 0., 1., 1.], 0.9)], &params);
-        assert_eq!(result.classes[&1].found, [None]);
+        assert_eq!(result.found, [None]);
     }
 }

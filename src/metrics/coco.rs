@@ -15,6 +15,8 @@
 //!
 //! Deliberately absent: means over the curves ([`super::summary`]).
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::summary::CocoMetrics;
@@ -98,65 +100,56 @@ impl Curves {
 pub fn accumulate(plan: &Plan, mut images: Vec<ImageMatches>) -> Result<CocoMetrics, MergeError> {
     images.par_sort_unstable_by_key(|image| image.image_id);
     check_unique("id", images.iter().map(|image| image.image_id))?;
-    let spans = spans_by_class(plan, &images)?;
+    let classes = Ranked::by_class(plan, &images)?;
 
     let mut curves = Curves::absent(plan);
     let (cells, r) = (curves.a * curves.m * curves.t, curves.r);
-    if cells * r > 0 {
-        let blocks = curves
-            .precision
-            .par_chunks_mut(cells * r)
-            .zip(curves.scores.par_chunks_mut(cells * r))
-            .zip(curves.recall.par_chunks_mut(cells));
-        blocks.zip(&spans).for_each(|(((precision, scores), recall), spans)| {
-            let ranked = Ranked::gather(plan, &images, spans);
-            ranked.fill(plan, Block { precision, scores, recall });
-        });
-    }
+    let blocks = curves
+        .precision
+        .par_chunks_mut(cells * r)
+        .zip(curves.scores.par_chunks_mut(cells * r))
+        .zip(curves.recall.par_chunks_mut(cells));
+    blocks.zip(classes).for_each(|(((precision, scores), recall), mut ranked)| {
+        // Stable: images ascend, and so do ranks in an image.
+        ranked.dts.sort_by_key(|dt| descending_key(dt.score));
+        ranked.fill(plan, Block { precision, scores, recall });
+    });
     Ok(CocoMetrics::summarize(plan, curves))
 }
 
-/// Where an image's detections of one class are in the image's columns.
+/// Where one class is in an image's columns.
 struct Span {
-    image: usize,
     class: usize,
-    dts: std::ops::Range<usize>,
-    hits: std::ops::Range<usize>,
+    dts: Range<usize>,
+    hits: Range<usize>,
 }
 
-/// The spans of every class, images ascending: a counting sort, as it were.
-fn spans_by_class(plan: &Plan, images: &[ImageMatches]) -> Result<Vec<Vec<Span>>, MergeError> {
-    let mut by_class: Vec<Vec<Span>> = plan.categories.iter().map(|_| Vec::new()).collect();
-    for (image, matches) in images.iter().enumerate() {
-        let foreign = || MergeError::Foreign(matches.image_id);
-        check_columns(plan, matches).ok_or_else(foreign)?;
-        let (mut dts_start, mut hits_start) = (0, 0);
-        for (class, span) in matches.classes.iter().enumerate() {
-            let k = plan.class_index(span.category_id).ok_or_else(foreign)?;
-            let (dts_end, hits_end) = (span.dts_end as usize, span.hits_end as usize);
-            let (dts, hits) = (dts_start..dts_end, hits_start..hits_end);
-            let own_hits = matches.hit_dts.get(hits.clone()).ok_or_else(foreign)?;
-            if dts.start > dts.end || !own_hits.iter().all(|&d| dts.contains(&(d as usize))) {
-                return Err(foreign());
-            }
-            by_class[k].push(Span { image, class, dts, hits });
-            (dts_start, hits_start) = (dts_end, hits_end);
-        }
-        if (dts_start, hits_start) != (matches.scores.len(), matches.hit_dts.len()) {
-            return Err(foreign());
-        }
-    }
-    Ok(by_class)
-}
-
-/// `None` if the columns are not as long as the plan has it: matches may come from elsewhere.
-fn check_columns(plan: &Plan, image: &ImageMatches) -> Option<()> {
+/// Adds an image to its classes; `None` if it does not fit the plan: matches may come from elsewhere.
+fn deal(plan: &Plan, image: &ImageMatches, classes: &mut [Ranked]) -> Option<()> {
     let areas = plan.area_ranges.len();
     let fits = image.positives.len() == image.classes.len() * areas
         && image.outside.len() == image.scores.len()
         && image.hit_found.len() == image.hit_dts.len() * areas
         && image.hit_ignored.len() == image.hit_found.len();
-    fits.then_some(())
+    if !fits {
+        return None;
+    }
+    let (mut dts_start, mut hits_start) = (0, 0);
+    for (class, end) in image.classes.iter().enumerate() {
+        let dts = dts_start..end.dts_end as usize;
+        let hits = hits_start..end.hits_end as usize;
+        (dts_start, hits_start) = (dts.end, hits.end);
+        let inside = |&d: &u32| dts.contains(&(d as usize));
+        if dts.start > dts.end
+            || dts.end > image.scores.len()
+            || !image.hit_dts.get(hits.clone())?.iter().all(inside)
+        {
+            return None;
+        }
+        classes[plan.class_index(end.category_id)?].push(image, &Span { class, dts, hits });
+    }
+    let complete = (dts_start, hits_start) == (image.scores.len(), image.hit_dts.len());
+    complete.then_some(())
 }
 
 /// One class's part of the arrays.
@@ -171,17 +164,21 @@ struct RankedDt {
     score: f64,
     /// Its rank in its image, from 0.
     rank: u32,
-    /// A bit per area range.
-    outside: u32,
+    /// Index into `masks`.
+    mask: u32,
     /// Index of its row in `hits`, or `NO_HIT`.
     hit: u32,
 }
 
 const NO_HIT: u32 = u32::MAX;
 
-/// One class over all images: detections in descending score.
+/// One class over all images.
 struct Ranked {
+    /// By image, then rank, until they are sorted by descending score.
     dts: Vec<RankedDt>,
+    /// The distinct sets of area ranges that detections are outside of, a bit per range. There are
+    /// few of them, which makes counting cheap.
+    masks: Vec<u32>,
     /// `[rows, areas]`: bits per threshold, found and ignored.
     hits: Vec<(u64, u64)>,
     /// `[areas]`.
@@ -189,94 +186,105 @@ struct Ranked {
 }
 
 impl Ranked {
-    fn gather(plan: &Plan, images: &[ImageMatches], spans: &[Span]) -> Self {
-        let areas = plan.area_ranges.len();
-        let total = spans.iter().map(|span| span.dts.len()).sum();
-        let mut order: Vec<(u64, u32)> = Vec::with_capacity(total);
-        let mut columns: Vec<RankedDt> = Vec::with_capacity(total);
-        let mut hits = Vec::new();
-        let mut positives = vec![0; areas];
-        for span in spans {
-            let image = &images[span.image];
-            for (a, positives) in positives.iter_mut().enumerate() {
-                *positives += u64::from(image.positives[span.class * areas + a]);
-            }
-            let first = columns.len();
-            for (rank, d) in span.dts.clone().enumerate() {
-                order.push((descending_key(image.scores[d]), columns.len() as u32));
-                columns.push(RankedDt {
-                    score: image.scores[d],
-                    rank: rank as u32,
-                    outside: image.outside[d],
-                    hit: NO_HIT,
-                });
-            }
-            for h in span.hits.clone() {
-                let d = first + image.hit_dts[h] as usize - span.dts.start;
-                columns[d].hit = (hits.len() / areas.max(1)) as u32;
-                let row = h * areas..(h + 1) * areas;
-                let found = image.hit_found[row.clone()].iter().copied();
-                hits.extend(found.zip(image.hit_ignored[row].iter().copied()));
-            }
+    /// Deals what the images hold out to the classes; reads every column once, in order.
+    fn by_class(plan: &Plan, images: &[ImageMatches]) -> Result<Vec<Self>, MergeError> {
+        let empty = || Self {
+            dts: Vec::new(),
+            masks: Vec::new(),
+            hits: Vec::new(),
+            positives: vec![0; plan.area_ranges.len()],
+        };
+        let mut classes: Vec<Self> = plan.categories.iter().map(|_| empty()).collect();
+        for image in images {
+            deal(plan, image, &mut classes).ok_or(MergeError::Foreign(image.image_id))?;
         }
-        // With the index in the key, unstable sorting is stable.
-        order.sort_unstable();
-        let dts = order.iter().map(|&(_, d)| RankedDt { ..columns[d as usize] }).collect();
-        Self { dts, hits, positives }
+        Ok(classes)
+    }
+
+    /// Adds one image's detections of this class.
+    fn push(&mut self, image: &ImageMatches, span: &Span) {
+        let areas = self.positives.len();
+        let positives = &image.positives[span.class * areas..(span.class + 1) * areas];
+        for (sum, positives) in self.positives.iter_mut().zip(positives) {
+            *sum += u64::from(*positives);
+        }
+        let first = self.dts.len();
+        for (rank, d) in span.dts.clone().enumerate() {
+            let mask = place(&mut self.masks, image.outside[d]);
+            let score = image.scores[d];
+            self.dts.push(RankedDt { score, rank: rank as u32, mask, hit: NO_HIT });
+        }
+        for h in span.hits.clone() {
+            let d = first + image.hit_dts[h] as usize - span.dts.start;
+            self.dts[d].hit = (self.hits.len() / areas) as u32;
+            let row = h * areas..(h + 1) * areas;
+            let found = image.hit_found[row.clone()].iter().copied();
+            self.hits.extend(found.zip(image.hit_ignored[row].iter().copied()));
+        }
     }
 
     fn fill(&self, plan: &Plan, block: Block<'_>) {
-        let (t, r) = (plan.iou_thrs.len(), plan.rec_thrs.len());
-        let areas = plan.area_ranges.len();
-        let mut curves: Vec<Curve> = (0..t).map(|_| Curve::default()).collect();
-        for a in 0..areas {
-            if self.positives[a] == 0 {
-                continue;
-            }
-            for (m, &max_det) in plan.max_dets.iter().enumerate() {
-                let first_score = self.walk(a, max_det, &mut curves);
-                for (i, curve) in curves.iter_mut().enumerate() {
-                    let cell = (a * plan.max_dets.len() + m) * t + i;
-                    let cells = cell * r..(cell + 1) * r;
-                    block.recall[cell] = curve.recall(self.positives[a]);
-                    curve.read_off(
-                        self.positives[a],
-                        first_score,
-                        &plan.rec_thrs,
-                        &mut block.precision[cells.clone()],
-                        &mut block.scores[cells],
-                    );
+        let (t, r, m) = (plan.iou_thrs.len(), plan.rec_thrs.len(), plan.max_dets.len());
+        let mut curves: Vec<Curve> = Vec::new();
+        curves.resize_with(plan.area_ranges.len() * t, Curve::default);
+        for (limit, &max_det) in plan.max_dets.iter().enumerate() {
+            let first_score = self.walk(max_det, t, &mut curves);
+            for (i, curve) in curves.iter_mut().enumerate() {
+                let (a, t_index) = (i / t, i % t);
+                let positives = self.positives[a];
+                if positives == 0 {
+                    continue;
                 }
+                let cell = (a * m + limit) * t + t_index;
+                let cells = cell * r..(cell + 1) * r;
+                let (precision, scores) =
+                    (&mut block.precision[cells.clone()], &mut block.scores[cells]);
+                block.recall[cell] = curve.recall(positives);
+                curve.read_off(positives, first_score, &plan.rec_thrs, precision, scores);
             }
         }
     }
 
-    /// Draws the curve of every threshold for one area range and limit, and returns the score of the
-    /// first detection.
-    fn walk(&self, a: usize, max_det: usize, curves: &mut [Curve]) -> Option<f64> {
+    /// Draws all curves (`[areas, t]`) for one limit, and returns the score of the first detection.
+    fn walk(&self, max_det: usize, t: usize, curves: &mut [Curve]) -> Option<f64> {
         curves.iter_mut().for_each(Curve::clear);
         let areas = self.positives.len();
         let mut first_score = None;
-        // False positives at every threshold alike: detections near no ground truth.
-        let mut far = 0u64;
+        // `[masks]`: detections near no ground truth, which are false positives at every threshold.
+        let mut far = vec![0u64; self.masks.len()];
         for dt in self.dts.iter().filter(|dt| (dt.rank as usize) < max_det) {
             first_score.get_or_insert(dt.score);
-            let inside = dt.outside >> a & 1 == 0;
             if dt.hit == NO_HIT {
-                far += u64::from(inside);
+                far[dt.mask as usize] += 1;
                 continue;
             }
-            let (found, ignored) = self.hits[dt.hit as usize * areas + a];
-            for (t, curve) in curves.iter_mut().enumerate() {
-                if found >> t & 1 == 1 {
-                    curve.true_positive(far, dt.score);
-                } else if inside && ignored >> t & 1 == 0 {
-                    curve.near_fps += 1;
+            let row = dt.hit as usize * areas;
+            let hits = self.hits[row..row + areas].iter().zip(curves.chunks_mut(t));
+            for (a, (&(found, ignored), curves)) in hits.enumerate() {
+                let inside = |mask: u32| mask >> a & 1 == 0;
+                let counts = self.masks.iter().zip(&far);
+                let far_fps = counts.filter(|(mask, _)| inside(**mask)).map(|(_, n)| n).sum();
+                let counted = inside(self.masks[dt.mask as usize]);
+                for (t, curve) in curves.iter_mut().enumerate() {
+                    if found >> t & 1 == 1 {
+                        curve.true_positive(far_fps, dt.score);
+                    } else if counted && ignored >> t & 1 == 0 {
+                        curve.near_fps += 1;
+                    }
                 }
             }
         }
         first_score
     }
+}
+
+/// Place of `mask` among `masks`, where it is added if it is new.
+fn place(masks: &mut Vec<u32>, mask: u32) -> u32 {
+    let known = masks.iter().position(|&m| m == mask);
+    known.unwrap_or_else(|| {
+        masks.push(mask);
+        masks.len() - 1
+    }) as u32
 }
 
 /// A precision-recall curve, by its true positives.

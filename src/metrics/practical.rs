@@ -3,6 +3,7 @@
 //! Deliberately absent: an exact AP. `ap50_approx` only knows the detections above the score
 //! threshold, and takes no envelope; [`super::coco`] has the real one.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::sum::mean;
@@ -85,32 +86,56 @@ pub fn accumulate(
     images.sort_unstable_by_key(|image| image.position);
     check_unique("position", images.iter().map(|image| image.position as i64))?;
 
+    let ranks = ranks_by_class(categories, &images);
     let per_class: Vec<ClassMetrics> =
-        categories.iter().map(|category| class_metrics(category, &images)).collect();
+        categories.par_iter().zip(ranks).map(|(c, ranks)| class_metrics(c, ranks)).collect();
     let total = |count: fn(&Counts) -> u64| per_class.iter().map(|c| count(&c.counts)).sum();
     let global = Counts::new(total(|c| c.tp), total(|c| c.fp), total(|c| c.fn_));
     let aps: Vec<f64> = per_class.iter().map(|class| class.ap50_approx).collect();
     Ok(PracticalMetrics { global, per_class, map50_approx: mean(&aps).unwrap_or(0.0) })
 }
 
-/// Merges one class over images that are in order.
-fn class_metrics(category: &Category, images: &[ImageMatches]) -> ClassMetrics {
-    let mut ground_truths = 0;
-    let mut ranked: Vec<(u64, bool)> = Vec::new();
-    for class in images.iter().filter_map(|image| image.classes.get(&category.id)) {
-        ground_truths += class.ground_truths;
-        let found = class.found.iter().map(Option::is_some);
-        ranked.extend(class.scores.iter().map(|&s| descending_key(s)).zip(found));
-    }
-    ranked.sort_by_key(|&(key, _)| key);
+/// One class over all images.
+#[derive(Clone, Default)]
+struct Ranks {
+    ground_truths: u64,
+    /// Descending score as a key, and whether a ground truth was found; images ascend.
+    dts: Vec<(u64, bool)>,
+}
 
-    let tp = ranked.iter().filter(|(_, found)| *found).count() as u64;
-    let detections = ranked.len() as u64;
+/// Sorts what belongs to each class out of the images; other classes are not evaluated.
+fn ranks_by_class(categories: &[Category], images: &[ImageMatches]) -> Vec<Ranks> {
+    let mut places: Vec<(i64, usize)> = (0..).zip(categories).map(|(k, c)| (c.id, k)).collect();
+    places.sort_unstable();
+    let place = |id: &i64| {
+        let found = places.binary_search_by_key(id, |&(id, _)| id).ok()?;
+        Some(places[found].1)
+    };
+    let mut ranks = vec![Ranks::default(); categories.len()];
+    for image in images {
+        for k in image.gt_category_ids.iter().filter_map(place) {
+            ranks[k].ground_truths += 1;
+        }
+        let dts = image.category_ids.iter().zip(&image.scores).zip(&image.found);
+        for ((category_id, &score), found) in dts {
+            if let Some(k) = place(category_id) {
+                ranks[k].dts.push((descending_key(score), found.is_some()));
+            }
+        }
+    }
+    ranks
+}
+
+fn class_metrics(category: &Category, ranks: Ranks) -> ClassMetrics {
+    let Ranks { ground_truths, mut dts } = ranks;
+    dts.sort_by_key(|&(key, _)| key);
+    let tp = dts.iter().filter(|(_, found)| *found).count() as u64;
+    let detections = dts.len() as u64;
     ClassMetrics {
         category_id: category.id,
         name: category.name.clone(),
         counts: Counts::new(tp, detections - tp, ground_truths.saturating_sub(tp)),
-        ap50_approx: area_below(ranked.into_iter().map(|(_, found)| found), ground_truths),
+        ap50_approx: area_below(dts.into_iter().map(|(_, found)| found), ground_truths),
         ground_truths,
         detections,
     }
