@@ -40,7 +40,12 @@ impl From<Bbox> for [f64; 4] {
 impl Bbox {
     /// From the corners `[x1, y1, x2, y2]`.
     pub fn from_xyxy([x1, y1, x2, y2]: [f64; 4]) -> Self {
-        Self { x: x1, y: y1, w: x2 - x1, h: y2 - y1 }
+        Self {
+            x: x1,
+            y: y1,
+            w: x2 - x1,
+            h: y2 - y1,
+        }
     }
 
     /// Width times height, square pixels.

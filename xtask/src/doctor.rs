@@ -140,8 +140,8 @@ fn compiles(compiler: &str) -> bool {
 }
 
 fn python_() -> Finding {
-    match python::find() {
-        Err(error) => Missing(format!("{error:#}"), python::remedy().into()),
+    match python::look() {
+        Err(what) => Missing(what, python::remedy().into()),
         Ok(python) if python.can_make_venvs() => {
             Good(format!("{} with venv ({})", python.version, python.exe.display()))
         }
@@ -159,14 +159,8 @@ fn index() -> Finding {
         (Ok(platform), Ok(root)) => (platform, root),
         (Err(error), _) | (_, Err(error)) => return Note(format!("not asked: {error:#}")),
     };
-    let pip = match python::find().and_then(|python| python.with_pip(&root)) {
-        Ok(pip) => pip,
-        Err(error) => {
-            return Missing(
-                format!("there is no pip to ask it with: {error:#}"),
-                python::remedy().into(),
-            );
-        }
+    let Ok(pip) = python::find().and_then(|python| python.with_pip(&root)) else {
+        return Note("not asked, for want of a Python with pip".into());
     };
     let mut command = Command::new(pip);
     command.args([

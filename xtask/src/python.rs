@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::cache;
 
@@ -26,11 +26,16 @@ pub(crate) struct Python {
 /// # Errors
 /// When there is none; the message says how to install one here.
 pub(crate) fn find() -> Result<Python> {
+    look().map_err(|what| anyhow!("{what}: {}", remedy()))
+}
+
+/// As [`find`], the error without the remedy.
+pub(crate) fn look() -> Result<Python, String> {
+    let (major, minor) = OLDEST;
     if let Some(exe) = std::env::var_os("DETGATE_PYTHON").filter(|exe| !exe.is_empty()) {
         let exe = PathBuf::from(exe);
-        let found = probe(&exe);
-        return found.with_context(|| {
-            format!("DETGATE_PYTHON is {}, which is not a Python >= 3.10", exe.display())
+        return probe(&exe).ok_or_else(|| {
+            format!("DETGATE_PYTHON is {}, which is not a Python >= {major}.{minor}", exe.display())
         });
     }
     let names: &[&str] = if cfg!(windows) {
@@ -38,10 +43,8 @@ pub(crate) fn find() -> Result<Python> {
     } else {
         &["python3", "python", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10"]
     };
-    match names.iter().find_map(|name| probe(Path::new(name))) {
-        Some(python) => Ok(python),
-        None => bail!("there is no Python >= {}.{} on the path: {}", OLDEST.0, OLDEST.1, remedy()),
-    }
+    let found = names.iter().find_map(|name| probe(Path::new(name)));
+    found.ok_or_else(|| format!("there is no Python >= {major}.{minor} on the path"))
 }
 
 fn probe(exe: &Path) -> Option<Python> {

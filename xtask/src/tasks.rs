@@ -166,7 +166,7 @@ fn deny_steps(steps: &mut Steps) {
 
 fn test_steps(steps: &mut Steps, environment: &Environment) {
     let cargo = cargo();
-    let test = ["test", "--quiet", "--package"];
+    let test = ["test", "--quiet", "--no-fail-fast", "--package"];
     let pythons = environment.pythons();
     let torch = ["detgate", "--release", "--features", FEATURES];
     let build_env = environment.libtorch.build_env();
