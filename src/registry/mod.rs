@@ -6,7 +6,7 @@
 //! the version leaves no version, and a run that is marked `FAILED`.
 //!
 //! A tracking URI `sqlite:///FILE` needs no server to be running: MLflow's own server is started on
-//! that file for the length of the call ([`mod@server`]). `http(s)://` goes to a server that runs
+//! that file for the length of the call (`server`). `http(s)://` goes to a server that runs
 //! already.
 //!
 //! Deliberately absent: an MLflow client in general (only what one publication needs), writing to
