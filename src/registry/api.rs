@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::RegistryError;
 use super::client::Client;
 
-/// The tag of a version that tells which publication made it. A run has one publication, so its id is the key.
+/// The tag of a version that tells which publication made it. A run has one publication, so its id
+/// is the key.
 pub(super) const PUBLICATION_TAG: &str = "detgate.publication";
 /// The tag of a failed run that tells why.
 const FAILURE_TAG: &str = "detgate.failure";

@@ -1,11 +1,11 @@
 //! Where a run's artifacts go, and getting them there.
 //!
-//! `mlflow-artifacts:/...` is uploaded through the server, and so is a file path below the folder that a server of
-//! ours serves. Another file path of this machine (an experiment that an older project created elsewhere) is written
-//! to directly, as MLflow's own client does.
+//! `mlflow-artifacts:/...` is uploaded through the server, and so is a file path below the folder
+//! that a server of ours serves. Another file path of this machine (an experiment that an older
+//! project created elsewhere) is written to directly, as MLflow's own client does.
 //!
-//! Deliberately absent: object stores (`s3://` and the like), which need the store's own credentials here, while a
-//! server that proxies artifacts needs none.
+//! Deliberately absent: object stores (`s3://` and the like), which need the store's own
+//! credentials here, while a server that proxies artifacts needs none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -28,8 +28,8 @@ pub(super) enum Store {
     Folder(PathBuf),
 }
 
-/// Reads a run's artifact URI. `served` is the artifact folder of a server of ours; `local` whether the server's file
-/// paths are ours.
+/// Reads a run's artifact URI. `served` is the artifact folder of a server of ours; `local` whether
+/// the server's file paths are ours.
 ///
 /// # Errors
 /// A sentence, when detgate cannot write there.

@@ -4,7 +4,6 @@
 
 use std::error::Error as _;
 use std::io::Read;
-use std::path::Path;
 use std::time::Duration;
 
 use reqwest::blocking::{Body, ClientBuilder, RequestBuilder, Response};
@@ -42,7 +41,7 @@ impl Client {
     /// For a server of ours that listens on a Unix socket.
     #[cfg(unix)]
     pub(super) fn unix(
-        socket: &Path,
+        socket: &std::path::Path,
         base: Url,
         timeouts: &Timeouts,
     ) -> Result<Self, RegistryError> {
@@ -87,7 +86,8 @@ impl Client {
         self.json(self.request(Method::POST, url).json(body))
     }
 
-    /// `PUT` of a body of `length` bytes to `api/2.0/mlflow-artifacts/artifacts/PATH`. The answer's body is empty.
+    /// `PUT` of a body of `length` bytes to `api/2.0/mlflow-artifacts/artifacts/PATH`. The answer's
+    /// body is empty.
     pub(super) fn put_artifact(
         &self,
         path: &str,
@@ -237,7 +237,8 @@ fn sentence(error: reqwest::Error) -> String {
     text
 }
 
-/// MLflow's `error_code` and the words of an answer, whichever of its forms it has: JSON, a web page, or text.
+/// MLflow's `error_code` and the words of an answer, whichever of its forms it has: JSON, a web
+/// page, or text.
 fn server_message(body: &[u8], html: bool) -> (Option<String>, String) {
     if let Ok(json) = serde_json::from_slice::<Value>(body) {
         let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);

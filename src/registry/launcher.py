@@ -10,12 +10,14 @@ leader of a process group of its own.
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 
 PATIENCE = 5  # seconds between SIGTERM and SIGKILL
+ENDING = threading.Lock()
 
 
 def command(database, artifacts, kind, *where):
@@ -42,7 +44,8 @@ def environment():
     return ours
 
 
-def stop(server):
+def stop(server, is_orphaned=False):
+    ENDING.acquire()  # for good: both threads may come here, and one is enough
     if os.name == "nt":
         subprocess.run(["taskkill", "/F", "/T", "/PID", str(server.pid)], capture_output=True)
         os._exit(0)
@@ -51,13 +54,16 @@ def stop(server):
         server.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         pass
+    if is_orphaned and sys.argv[3] == "unix":
+        # Whoever was killed could not remove the private folder of its socket.
+        shutil.rmtree(os.path.dirname(sys.argv[4]), ignore_errors=True)
     os.killpg(0, signal.SIGKILL)  # this process too
 
 
 def watch(server):
     while os.read(0, 4096):
         pass
-    stop(server)
+    stop(server, is_orphaned=True)
 
 
 def main():

@@ -1,16 +1,17 @@
-//! Registration in MLflow over REST: one run with everything that was measured, and one version of the registered
-//! model that points at it.
+//! Registration in MLflow over REST: one run with everything that was measured, and one version of
+//! the registered model that points at it.
 //!
-//! The order is what makes a version trustworthy: run created; params, tags and metrics logged; artifacts uploaded;
-//! both read back; run `FINISHED`; only then the version. Whatever fails before the version leaves no version, and a
-//! run that is marked `FAILED`.
+//! The order is what makes a version trustworthy: run created; params, tags and metrics logged;
+//! artifacts uploaded; both read back; run `FINISHED`; only then the version. Whatever fails before
+//! the version leaves no version, and a run that is marked `FAILED`.
 //!
-//! A tracking URI `sqlite:///FILE` needs no server to be running: MLflow's own server is started on that file for the
-//! length of the call ([`mod@server`]). `http(s)://` goes to a server that runs already.
+//! A tracking URI `sqlite:///FILE` needs no server to be running: MLflow's own server is started on
+//! that file for the length of the call (`server`). `http(s)://` goes to a server that runs
+//! already.
 //!
-//! Deliberately absent: an MLflow client in general (only what one publication needs), writing to MLflow's tables or
-//! to a remote store such as S3 directly, aliases, retries of anything but the version, and printing: progress goes to
-//! [`RegistrySettings::on_event`].
+//! Deliberately absent: an MLflow client in general (only what one publication needs), writing to
+//! MLflow's tables or to a remote store such as S3 directly, aliases, retries of anything but the
+//! version, and printing: progress goes to [`RegistrySettings::on_event`].
 
 mod api;
 mod artifacts;
@@ -34,9 +35,9 @@ use std::path::PathBuf;
 
 /// Everything that is written to MLflow about one evaluation.
 ///
-/// Values that MLflow would cut in silence are cut here and end in a mark that says so: params over 6000 characters,
-/// tags over 8000, a description over 5000. [`Registered::truncated`] names them. Keys are never cut: over 250
-/// characters they are an error.
+/// Values that MLflow would cut in silence are cut here and end in a mark that says so: params over
+/// 6000 characters, tags over 8000, a description over 5000. [`Registered::truncated`] names them.
+/// Keys are never cut: over 250 characters they are an error.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Publication {
     /// The experiment's name; it is created if there is none.

@@ -50,8 +50,8 @@ pub(super) struct Upload<'a> {
 /// Checks everything that can be checked without a server.
 ///
 /// # Errors
-/// [`RegistryError::Publication`] and [`RegistryError::Io`]; among others when no file in the model folder is the
-/// checkpoint that `passed`: it was replaced after the evaluation.
+/// [`RegistryError::Publication`] and [`RegistryError::Io`]; among others when no file in the model
+/// folder is the checkpoint that `passed`: it was replaced after the evaluation.
 pub(super) fn prepare<'a>(
     passed: &Passed,
     publication: &'a Publication,
@@ -176,7 +176,8 @@ fn upload(artifact: &Artifact) -> Result<Upload<'_>, RegistryError> {
     }
     let path =
         if artifact.folder.is_empty() { name } else { format!("{}/{name}", artifact.folder) };
-    // The server decodes `%` once more than it should, takes `#` for a fragment and refuses the rest.
+    // The server decodes `%` once more than it should, takes `#` for a fragment and refuses the
+    // rest.
     let odd = |part: &str| {
         matches!(part, "" | "." | "..")
             || part.contains(['%', '#', '\\'])

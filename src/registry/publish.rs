@@ -22,9 +22,9 @@ const POLL: Duration = Duration::from_millis(200);
 /// Writes a run and a version of the registered model, for a candidate that passed the gate.
 ///
 /// # Errors
-/// A [`RegistryError`]. Up to [`RegistryError::Incomplete`] and with [`RegistryError::Interrupted`] there is no
-/// version, and a run that was created is marked `FAILED` if the server could still be reached;
-/// [`RegistryError::NotReady`] names the version that exists.
+/// A [`RegistryError`]. Up to [`RegistryError::Incomplete`] and with [`RegistryError::Interrupted`]
+/// there is no version, and a run that was created is marked `FAILED` if the server could still be
+/// reached; [`RegistryError::NotReady`] names the version that exists.
 pub fn publish(
     passed: &Passed,
     publication: &Publication,

@@ -1,13 +1,14 @@
 //! MLflow's own server on a SQLite file, for the length of one publication.
 //!
-//! It listens on a Unix socket in a private folder: no port to race for, nobody else can connect, and whoever answers
-//! there is the process that was started. (Elsewhere: a loopback port, below a path that only this process knows.)
+//! It listens on a Unix socket in a private folder: no port to race for, nobody else can connect,
+//! and whoever answers there is the process that was started. (Elsewhere: a loopback port, below a
+//! path that only this process knows.)
 //!
-//! It never outlives us: `launcher.py`, the leader of the server's process group, ends the group when its stdin
-//! closes, and the operating system closes that however we end, by SIGKILL too.
+//! It never outlives us: `launcher.py`, the leader of the server's process group, ends the group
+//! when its stdin closes, and the operating system closes that however we end, by SIGKILL too.
 //!
-//! Deliberately absent: reading or migrating the database here. `inspect_database.py` refuses one that another MLflow
-//! wrote; upgrading it is the user's decision.
+//! Deliberately absent: reading or migrating the database here. `inspect_database.py` refuses one
+//! that another MLflow wrote; upgrading it is the user's decision.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -169,7 +170,8 @@ impl Server {
         matches!(self.launcher.try_wait(), Ok(None))
     }
 
-    /// Whether the server is gone, after a connection to it broke. A dead server's launcher lives on for a moment.
+    /// Whether the server is gone, after a connection to it broke. A dead server's launcher lives
+    /// on for a moment.
     pub(super) fn has_ended(&mut self, client: &Client) -> bool {
         let deadline = Instant::now() + NOTICE;
         while self.is_running() {
@@ -206,7 +208,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A launcher that is gone already was killed from outside, and may have left its group behind.
+        // A launcher that is gone already was killed from outside, and may have left its group
+        // behind.
         let was_running = self.is_running();
         drop(self.lifeline.take());
         let deadline = Instant::now() + STOP;
@@ -239,8 +242,8 @@ fn cannot_start(python: &Path, error: &std::io::Error) -> RegistryError {
     RegistryError::Python(format!("cannot start {}: {error}", python.display()))
 }
 
-/// A folder that no other user can enter, with a path short enough for a socket (108 bytes with its name on Linux, 104
-/// on macOS).
+/// A folder that no other user can enter, with a path short enough for a socket (108 bytes with its
+/// name on Linux, 104 on macOS).
 #[cfg(unix)]
 fn private_folder() -> std::io::Result<TempDir> {
     let private = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o700);
@@ -265,7 +268,8 @@ fn endpoint(folder: &TempDir) -> Result<Endpoint, RegistryError> {
     loopback(folder)
 }
 
-/// A port that is free now, and a path that nobody else knows: an answer below it comes from our server.
+/// A port that is free now, and a path that nobody else knows: an answer below it comes from our
+/// server.
 #[cfg_attr(unix, allow(dead_code, reason = "unix has sockets; its tests cover this all the same"))]
 fn loopback(folder: &TempDir) -> Result<Endpoint, RegistryError> {
     let port =

@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use super::TrackingUri;
 
-/// Gives the Python that has the pinned MLflow, making its environment first if need be; the error is a sentence.
+/// Gives the Python that has the pinned MLflow, making its environment first if need be; the error
+/// is a sentence.
 pub type PythonSource = Box<dyn Fn() -> Result<PathBuf, String> + Send + Sync>;
 
 /// How to reach MLflow and how long to wait for it.
 pub struct RegistrySettings {
     /// Where to register.
     pub tracking_uri: TrackingUri,
-    /// Sent with every request to a running server; those in the tracking URI itself are used where this is `None`.
+    /// Sent with every request to a running server; those in the tracking URI itself are used where
+    /// this is `None`.
     pub credentials: Option<Credentials>,
     /// Asked only when a SQLite file needs a server.
     pub python: PythonSource,
-    /// Set by a signal handler: the publication then stops at the next step, or in the middle of an upload, and its
-    /// run is marked `FAILED`.
+    /// Set by a signal handler: the publication then stops at the next step, or in the middle of an
+    /// upload, and its run is marked `FAILED`.
     pub interrupted: Arc<AtomicBool>,
     /// Told what happens, on the calling thread and, during uploads, on the network's.
     pub on_event: Arc<dyn Fn(Event<'_>) + Send + Sync>,
@@ -96,7 +98,8 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// From the three variables as MLflow reads them: user name and password where both are set, else the token.
+    /// From the three variables as MLflow reads them: user name and password where both are set,
+    /// else the token.
     pub fn choose(
         username: Option<&str>,
         password: Option<&str>,
@@ -133,7 +136,8 @@ impl std::fmt::Debug for Credentials {
 /// Deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From starting a server for a SQLite file to its first answer; a new database adds 4-9 s to 6-10 s.
+    /// From starting a server for a SQLite file to its first answer; a new database adds 4-9 s to
+    /// 6-10 s.
     pub server_start: Duration,
     /// For connecting to a running server.
     pub connect: Duration,

@@ -24,7 +24,8 @@ pub enum TrackingUri {
 }
 
 impl TrackingUri {
-    /// Reads `sqlite:///relative/to/root.db`, `sqlite:////absolute.db`, `http://host:port/prefix` or `https://...`.
+    /// Reads `sqlite:///relative/to/root.db`, `sqlite:////absolute.db`, `http://host:port/prefix`
+    /// or `https://...`.
     ///
     /// # Errors
     /// [`RegistryError::TrackingUri`] for anything else; the message says what to write instead.

@@ -1,5 +1,5 @@
-//! A proxy between detgate and a real server that goes wrong at a chosen request, and what must hold then: one version
-//! or none, and a run that is marked as failed.
+//! A proxy between detgate and a real server that goes wrong at a chosen request, and what must
+//! hold then: one version or none, and a run that is marked as failed.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

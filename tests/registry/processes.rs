@@ -1,6 +1,6 @@
 //! No process of a server outlives the publication that started it, however that ends.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,13 +123,14 @@ fn a_server_that_cannot_start_is_reported_with_its_log_and_leaves_no_process() {
     assert_eq!(processes_of(root.path()), Vec::<String>::new());
 }
 
-/// What the next tests run as a process of its own and kill; run with the others it has nothing to do.
+/// What the next tests run as a process of its own and kill; run with the others it has nothing to
+/// do.
 #[test]
 fn publishes_slowly_when_it_is_a_child() {
     let Some(root) = std::env::var_os("DETGATE_TEST_CHILD") else {
         return;
     };
-    let root = std::path::PathBuf::from(root);
+    let root = PathBuf::from(root);
     let python = mlflow_python().unwrap();
     let mut settings = settings("sqlite:///mlflow.db", &root, &python);
     let interrupted = Arc::clone(&settings.interrupted);
@@ -152,8 +153,8 @@ fn publishes_slowly_when_it_is_a_child() {
     assert!(matches!(error, RegistryError::Interrupted));
 }
 
-/// Sends a signal to a process that is in the middle of a publication, and returns the project's folder when nothing
-/// runs for it any more.
+/// Sends a signal to a process that is in the middle of a publication, and returns the project's
+/// folder when nothing runs for it any more.
 fn after_signal(python: &Path, name: &str, with_handler: bool) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -175,10 +176,14 @@ fn after_signal(python: &Path, name: &str, with_handler: bool) -> tempfile::Temp
     }
     // The child itself, the launcher, MLflow and uvicorn.
     assert!(pids_of(root.path()).len() >= 4, "{:#?}", processes_of(root.path()));
+    let launcher = processes_of(root.path()).into_iter().find(|line| line.contains(" unix "));
+    let socket = PathBuf::from(launcher.unwrap().split_whitespace().last().unwrap());
+    assert!(socket.exists());
     signal(name, child.id());
     let status = child.wait().unwrap();
     assert_eq!(status.success(), with_handler, "{status}");
     assert_gone(root.path());
+    assert!(!socket.parent().unwrap().exists(), "the socket's folder is left behind");
     root
 }
 

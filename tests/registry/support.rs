@@ -92,7 +92,8 @@ pub(crate) fn ask_python(python: &Path, script: &str, arguments: &[&str]) -> Val
         .unwrap_or_else(|error| panic!("{error}: {:?}: {stderr}", output.stdout))
 }
 
-/// What Python's MLflow, which knows nothing of us, finds in a version of a model, its files included.
+/// What Python's MLflow, which knows nothing of us, finds in a version of a model, its files
+/// included.
 pub(crate) fn version_seen_by_python(
     python: &Path,
     tracking_uri: &str,
@@ -123,7 +124,8 @@ print(json.dumps({
     ask_python(python, SCRIPT, &[tracking_uri, model, version])
 }
 
-/// The status and failure tag of every run, and the number of versions, in a SQLite file that no server has open.
+/// The status and failure tag of every run, and the number of versions, in a SQLite file that no
+/// server has open.
 pub(crate) fn runs_and_versions(python: &Path, database: &Path) -> (Vec<(String, String)>, u64) {
     const SCRIPT: &str = r#"
 import json, sqlite3, sys
@@ -145,7 +147,8 @@ print(json.dumps({"runs": runs, "versions": versions}))
     (runs, found["versions"].as_u64().unwrap())
 }
 
-/// A running MLflow server on a loopback port, shared by the tests of this process; it ends with the process.
+/// A running MLflow server on a loopback port, shared by the tests of this process; it ends with
+/// the process.
 pub(crate) struct RunningServer {
     pub(crate) address: String,
     _launcher: Child,

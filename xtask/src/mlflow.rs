@@ -1,9 +1,11 @@
 //! The MLflow environment, and MLflow's web pages on a project's database.
 //!
-//! The environment is made only when something asks for it: a registration, the tests, or the web pages. Its packages
-//! are locked by hash in `mlflow/requirements.txt`; `mlflow/ui.txt` adds the full package for its web pages.
+//! The environment is made only when something asks for it: a registration, the tests, or the web
+//! pages. Its packages are locked by hash in `mlflow/requirements.txt`; `mlflow/ui.txt` adds the
+//! full package for its web pages.
 //!
-//! Deliberately absent: registration, which is detgate's, and stopping a server: it ends with this process.
+//! Deliberately absent: registration, which is detgate's, and stopping a server: it ends with this
+//! process.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
@@ -19,12 +21,14 @@ use crate::python;
 /// The MLflow that is pinned.
 pub(crate) const VERSION: &str = "3.17.2";
 
-/// The environment's name in the cache. Clones that pin other packages must not take turns in replacing it.
+/// The environment's name in the cache. Clones that pin other packages must not take turns in
+/// replacing it.
 const NAME: &str = "mlflow-3.17.2";
 const REQUIREMENTS: &str =
     concat!(include_str!("../mlflow/requirements.txt"), include_str!("../mlflow/ui.txt"));
 
-/// detgate's own scripts, so that a database is never migrated here either, and no server outlives us.
+/// detgate's own scripts, so that a database is never migrated here either, and no server outlives
+/// us.
 const LAUNCHER: &str = include_str!("../../src/registry/launcher.py");
 const INSPECT: &str = include_str!("../../src/registry/inspect_database.py");
 
@@ -201,7 +205,8 @@ fn start(python: &Path, database: &Path, port: u16) -> Result<Child> {
     let mut command = Command::new(python);
     command.args(["-I", "-c", LAUNCHER]).arg(database).arg(artifacts);
     command.args(["tcp", "127.0.0.1", &port.to_string()]);
-    // The launcher ends the server when our end of this pipe closes: on Ctrl-C, and on anything worse.
+    // The launcher ends the server when our end of this pipe closes: on Ctrl-C, and on anything
+    // worse.
     command.stdin(Stdio::piped());
     // MLflow leaves files in its working folder.
     command.current_dir(std::env::temp_dir());
@@ -244,7 +249,8 @@ fn answers(port: u16) -> bool {
     ask().is_ok_and(|answer| answer.trim_end().ends_with(VERSION))
 }
 
-/// Only where somebody sits before it. A machine without a browser still has the address on the screen.
+/// Only where somebody sits before it. A machine without a browser still has the address on the
+/// screen.
 fn open_browser(address: &str) {
     if !std::io::stderr().is_terminal() {
         return;
