@@ -232,21 +232,42 @@ fn assert_same_up_to_ties<T: PartialEq + PartialOrd + Copy + std::fmt::Debug>(
     }
 }
 
+/// The scores of a case of `nms`, what torchvision keeps, and what we keep.
+fn nms_case(fixture: &Fixture, case: &str) -> (Vec<f32>, Vec<usize>, Vec<usize>) {
+    let part = |name: &str| format!("{case}/{name}");
+    let (boxes, scores) = (fixture.boxes(&part("boxes")), fixture.f32(&part("scores")));
+    let kept = batched_nms(&boxes, &scores, &fixture.i64(&part("groups")), 0.5).unwrap();
+    let expected = fixture.i64(&part("kept")).into_iter().map(|i| i as usize).collect();
+    (scores, expected, kept)
+}
+
 #[test]
 fn nms_is_torchvisions_ties_included() {
     let fixture = Fixture::load("nms");
     for count in [40, 400, 1000, 1001, 3000] {
-        let part = |name: &str| format!("{count}/{name}");
-        let scores = fixture.f32(&part("scores"));
-        let groups = fixture.i64(&part("groups"));
-        let kept = batched_nms(&fixture.boxes(&part("boxes")), &scores, &groups, 0.5).unwrap();
-        let expected: Vec<usize> =
-            fixture.i64(&part("kept")).into_iter().map(|i| i as usize).collect();
+        let (scores, expected, kept) = nms_case(&fixture, &count.to_string());
         let kept_scores: Vec<f32> = expected.iter().map(|&i| scores[i]).collect();
         assert_same_up_to_ties(&kept, &expected, &kept_scores);
         if count <= 1000 {
             assert_eq!(kept, expected, "{count} boxes");
         }
+    }
+}
+
+/// Pairs whose IoU is one half but for rounding: they tell apart the two ways of `batched_nms`, and
+/// every other order of its operations.
+#[test]
+fn nms_rounds_as_torchvision_does() {
+    let fixture = Fixture::load("nms");
+    for case in ["halves998", "halves1002"] {
+        let (scores, expected, kept) = nms_case(&fixture, case);
+        let pairs = scores.len() / 2;
+        let both = expected.len() - pairs;
+        assert!(
+            (pairs / 10..pairs - pairs / 10).contains(&both),
+            "{both} of {pairs}: no borderline case"
+        );
+        assert_eq!(kept, expected, "{case}");
     }
 }
 

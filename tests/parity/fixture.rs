@@ -37,6 +37,7 @@ pub(crate) struct Model {
     max_size: usize,
     pre_nms: usize,
     post_nms: usize,
+    norm_eps: f64,
     stage_image: (u64, u32, u32),
     parameters: Vec<Parameter>,
 }
@@ -69,6 +70,7 @@ impl Model {
             max_size: self.max_size,
             rpn_pre_nms_top_n: self.pre_nms,
             rpn_post_nms_top_n: self.post_nms,
+            norm_eps: self.norm_eps,
             ..FasterRcnnSettings::torchvision()
         }
     }
