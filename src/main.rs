@@ -275,15 +275,12 @@ fn register(
         environment.mlflow_password.as_deref(),
         environment.mlflow_token.as_deref(),
     );
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))
-            .context("cannot watch for signals")?;
-    }
+    let interrupted = watch_signals()?;
     let python = Box::new(move || mlflow_python(&environment));
     let settings = registry::RegistrySettings {
         credentials,
         interrupted,
+        on_event: Arc::new(announce()),
         ..registry::RegistrySettings::new(uri, python)
     };
     let registered = registry::publish(passed, &publication, &settings)
@@ -292,7 +289,36 @@ fn register(
         "registered {} version {} (run {})",
         registered.model_name, registered.version, registered.run_id
     );
+    for name in &registered.truncated {
+        eprintln!("note: {name} was longer than MLflow keeps; it ends in a mark that says so");
+    }
     Ok(())
+}
+
+/// The first SIGINT or SIGTERM ends a registration in order, the second ends the process.
+#[cfg(feature = "mlflow")]
+fn watch_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let code = 128 + signal;
+        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&interrupted))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&interrupted)))
+            .context("cannot watch for signals")?;
+    }
+    Ok(interrupted)
+}
+
+/// Says, once, what takes long enough for a person to wonder.
+#[cfg(feature = "mlflow")]
+fn announce() -> impl Fn(registry::Event<'_>) {
+    let said = std::sync::Once::new();
+    move |event| {
+        if let registry::Event::ServerStarting { database, .. } = event {
+            said.call_once(|| {
+                eprintln!("registering in {}; MLflow takes some seconds", database.display());
+            });
+        }
+    }
 }
 
 #[cfg(not(feature = "mlflow"))]

@@ -52,7 +52,7 @@ pub struct EvalFlags {
     /// What the labels of the TorchScript detector are
     #[arg(long, value_name = "KIND")]
     pub torchscript_labels: Option<LabelKind>,
-    /// COCO ground truth [default: data/processed/coco_<classes>_val.json]
+    /// COCO ground truth [default: data/processed/coco_{classes}_val.json]
     #[arg(long, value_name = "FILE")]
     pub ground_truth: Option<PathBuf>,
     /// The folder of the validation images [default: val_dir of project_config.json]

@@ -17,21 +17,23 @@ const STYLE: TableStyle =
 pub fn tables(report: &Report) -> String {
     let data = &report.data;
     let mut text = format!(
-        "{} on {} images, {} boxes",
-        report.checkpoint.checkpoint, data.images, data.ground_truth
+        "{} on {}, {}",
+        report.checkpoint.checkpoint,
+        count(data.images, "image"),
+        counted(data.ground_truth, "box", "boxes")
     );
     if data.zero_area_boxes > 0 {
         text += &format!(" ({} without area)", data.zero_area_boxes);
     }
     if !data.skipped_images.is_empty() {
-        text += &format!(", {} images skipped", data.skipped_images.len());
+        text += &format!(", {} skipped", count(data.skipped_images.len(), "image"));
     }
     text += &format!(
         "\n\nscore >= {}, IoU >= {}\n{}\n\n{}\n\n{}",
         report.settings.score_thr,
         report.settings.iou_thr,
-        practical_table(report),
-        gate_table(report),
+        practical_table(report).trim_fmt(),
+        gate_table(report).trim_fmt(),
         verdict(report)
     );
     text
@@ -135,6 +137,14 @@ fn explain(comparison: &Comparison) -> String {
         Some(Finding::BelowMin) => format!("  {metric} is {after}, below {}\n", value(rule.min)),
         _ => format!("  {metric} is undefined: baseline {before}, candidate {after}\n"),
     }
+}
+
+fn count(n: usize, noun: &str) -> String {
+    counted(n, noun, &format!("{noun}s"))
+}
+
+fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn value(value: Option<f64>) -> String {
