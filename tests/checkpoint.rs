@@ -59,6 +59,7 @@ fn views_keep_their_strides_and_share_their_storage() {
     assert_eq!(values(&checkpoint, "scalar"), (vec![], vec![7.5]));
     assert_eq!(values(&checkpoint, "empty"), (vec![0, 3], vec![]));
     assert_eq!(values(&checkpoint, "parameter"), (vec![3], vec![0., 1., 2.]));
+    assert_eq!(values(&checkpoint, "attributes"), (vec![2], vec![0., 1.]));
     let ramp: Vec<f32> = (0..8_u8).map(f32::from).collect();
     assert_eq!(values(&checkpoint, "channels_last"), (vec![1, 2, 2, 2], ramp));
     let (shape, transposed) = values(&checkpoint, "transposed");

@@ -45,9 +45,10 @@ impl Archive {
         for index in 0..zip.len() {
             let entry = zip.by_index_raw(index).map_err(damaged)?;
             let name = entry.name().map_err(damaged)?.into_owned();
+            let shown = name.escape_debug();
             if entry.compression() != zip::CompressionMethod::Stored || entry.encrypted() {
                 return Err(format!(
-                    "holds the compressed record {name}; torch.save does not compress"
+                    "holds the compressed record {shown}; torch.save does not compress"
                 ));
             }
             let range = entry.data_start().and_then(|start| {
@@ -55,7 +56,7 @@ impl Archive {
                 let end = start.checked_add(usize::try_from(entry.compressed_size()).ok()?)?;
                 (end <= map.len()).then_some(start..end)
             });
-            let range = range.ok_or_else(|| format!("is cut short within the record {name}"))?;
+            let range = range.ok_or_else(|| format!("is cut short within the record {shown}"))?;
             records.insert(name, range);
         }
         let archive = Self { records: without_root(records)?, map };

@@ -15,6 +15,8 @@ pub(super) enum Global {
     Inert,
     Tensor,
     Parameter,
+    /// A tensor that carries Python attributes: the tensor, without them.
+    FromType,
     NumpyScalar,
     NumpyType,
     Storage(Option<Dtype>),
@@ -24,32 +26,39 @@ impl Global {
     /// The meaning of `module.name`, or a refusal that names it.
     pub(super) fn allowed(module: &str, name: &str) -> Result<Self, String> {
         let global = match (module, name) {
-            ("collections", "OrderedDict") => Self::OrderedDict,
+            ("collections", "OrderedDict" | "Counter") => Self::OrderedDict,
             ("builtins" | "__builtin__", "set" | "frozenset" | "list" | "tuple") => Self::Set,
             ("builtins" | "__builtin__", "dict") => Self::OrderedDict,
             ("builtins" | "__builtin__", "bytearray" | "bytes") => Self::Bytearray,
             ("_codecs", "encode") => Self::Encode,
+            ("builtins" | "__builtin__", "complex") => Self::Inert,
             ("torch", "Size") => Self::Size,
-            ("torch", "device") => Self::Inert,
+            ("torch", "device" | "Tensor") | ("torch.nn.parameter", "Parameter") => Self::Inert,
+            ("torch._tensor", "_rebuild_from_type_v2") => Self::FromType,
             ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Self::Tensor,
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
                 Self::Parameter
             }
             ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Self::NumpyScalar,
             ("numpy", "dtype") => Self::NumpyType,
-            ("torch", name) => torch_type(name)
-                .ok_or_else(|| format!("names torch.{name}, which is not on the list of what a checkpoint may hold; nothing was executed"))?,
-            ("torch.storage", "UntypedStorage" | "_UntypedStorage") => Self::Storage(Some(Dtype::U8)),
-            ("torch.storage", "TypedStorage" | "_TypedStorage") => Self::Storage(None),
-            _ => {
-                return Err(format!(
-                    "names {module}.{name}, which is not on the list of what a checkpoint may hold; \
-                     nothing was executed"
-                ));
+            ("torch", name) => torch_type(name).ok_or_else(|| refusal(module, name))?,
+            ("torch.storage", "UntypedStorage" | "_UntypedStorage") => {
+                Self::Storage(Some(Dtype::U8))
             }
+            ("torch.storage", "TypedStorage" | "_TypedStorage") => Self::Storage(None),
+            _ => return Err(refusal(module, name)),
         };
         Ok(global)
     }
+}
+
+/// Escaped, so that a hostile name cannot write to a terminal.
+fn refusal(module: &str, name: &str) -> String {
+    format!(
+        "names {}.{}, which is not on the list of what a checkpoint may hold; nothing was executed",
+        module.escape_debug(),
+        name.escape_debug()
+    )
 }
 
 fn torch_type(name: &str) -> Option<Global> {
@@ -139,6 +148,18 @@ pub(super) fn call(global: Global, arguments: &[&Value], arena: &[Value]) -> Res
                 .map(Value::Tensor)
         }
         (Global::Parameter, [Value::Tensor(tensor), ..]) => Ok(Value::Tensor(tensor.clone())),
+        (
+            Global::FromType,
+            [
+                Value::Global(inner @ (Global::Tensor | Global::Parameter)),
+                _,
+                Value::Sequence(items),
+                ..,
+            ],
+        ) => {
+            let arguments: Vec<&Value> = items.iter().map(|&id| &arena[id]).collect();
+            call(*inner, &arguments, arena)
+        }
         (Global::NumpyType, [Value::Str(code), ..]) => Ok(Value::NumpyType(NumpyType::new(code)?)),
         (Global::NumpyScalar, [Value::NumpyType(numpy), Value::Bytes(bytes)]) => {
             numpy.scalar(bytes)

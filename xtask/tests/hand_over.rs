@@ -72,19 +72,20 @@ fn outside_a_project_the_program_is_given_the_demo() {
     assert!(text.starts_with("--project /") && text.ends_with("/fixtures/demo\n"), "{text}");
 }
 
-/// Ctrl-C reaches the program, which ends its server and says so; xtask neither dies first nor hides the signal.
+/// A signal reaches the program, which ends its server and says so; xtask neither dies first nor hides it. SIGTERM, not
+/// SIGINT: a shell cannot trap what it inherits as ignored, as background jobs inherit SIGINT.
 #[test]
 fn a_signal_reaches_the_program_and_its_end_is_ours() {
     let target =
-        target("trap 'echo tidied; exit 130' INT; echo ready; while :; do sleep 0.05; done");
+        target("trap 'echo tidied; exit 143' TERM; echo ready; while :; do sleep 0.05; done");
     let mut command = xtask(target.path(), &["eval", "--project=x"]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
     assert_eq!(lines.next().unwrap().unwrap(), "ready");
-    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(interrupt.success());
+    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
     assert_eq!(lines.next().unwrap().unwrap(), "tidied");
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(child.wait().unwrap().code(), Some(143));
     drop(target);
 
     let target = self::target("kill -TERM $$");
