@@ -171,7 +171,7 @@ fn test_steps(steps: &mut Steps, environment: &Environment) {
     let torch = ["detgate", "--release", "--features", FEATURES];
     let build_env = environment.libtorch.build_env();
     let loader_env = environment.libtorch.loader_env();
-    steps.run("test: xtask", |sh| cmd!(sh, "{cargo} {test...} xtask").run());
+    steps.run("test: xtask", |sh| cmd!(sh, "{cargo} {test...} xtask").envs(pythons).run());
     steps.run("test: no features", |sh| cmd!(sh, "{cargo} {test...} detgate").envs(pythons).run());
     steps.run("test: mlflow", |sh| {
         cmd!(sh, "{cargo} {test...} detgate --features mlflow").envs(pythons).run()
