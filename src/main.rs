@@ -61,7 +61,7 @@ fn eval(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Res
     let config = Config::resolve(flags, cwd)?;
     config.notices.iter().for_each(|notice| eprintln!("note: {notice}"));
     let dataset = load_dataset(&config)?;
-    require_registry(&config)?;
+    require_registry(&config, environment)?;
     let (detector, model_file) = load_detector(&config)?;
     let results = infer(&config, &dataset, detector.as_ref(), flags.quiet)?;
     let images = evaluated(&dataset, &results);
@@ -243,12 +243,23 @@ fn load_detector(_config: &Config) -> anyhow::Result<(Box<dyn Detector>, PathBuf
 }
 
 /// Says before the long part, not after it, that registration will not be possible.
-fn require_registry(config: &Config) -> anyhow::Result<()> {
-    #[cfg(feature = "mlflow")]
-    if let Some(registry) = &config.registry {
-        registry::TrackingUri::parse(&registry.tracking_uri, &config.root)?;
+#[cfg(feature = "mlflow")]
+fn require_registry(config: &Config, environment: &Environment) -> anyhow::Result<()> {
+    let Some(registry) = &config.registry else { return Ok(()) };
+    let uri = registry::TrackingUri::parse(&registry.tracking_uri, &config.root)?;
+    let has_python = environment.mlflow_python.is_some() || environment.mlflow_provision.is_some();
+    if matches!(uri, registry::TrackingUri::Sqlite { .. }) && !has_python {
+        bail!(
+            "no Python with MLflow is known, which {} needs; use `cargo xtask eval`, set \
+             DETGATE_MLFLOW_PYTHON, or pass --no-register",
+            registry.tracking_uri
+        );
     }
-    #[cfg(not(feature = "mlflow"))]
+    Ok(())
+}
+
+#[cfg(not(feature = "mlflow"))]
+fn require_registry(config: &Config, _environment: &Environment) -> anyhow::Result<()> {
     if config.registry.is_some() {
         bail!("this detgate was built without the feature `mlflow`; pass --no-register");
     }
@@ -340,9 +351,7 @@ fn mlflow_python(environment: &Environment) -> Result<PathBuf, String> {
         return Ok(python.clone());
     }
     let Some(provision) = &environment.mlflow_provision else {
-        return Err("no Python with MLflow is known; use `cargo xtask eval`, or set \
-                    DETGATE_MLFLOW_PYTHON"
-            .to_owned());
+        return Err("no Python with MLflow is known; use `cargo xtask eval`".to_owned());
     };
     let output = std::process::Command::new(provision)
         .arg("mlflow-python")

@@ -25,7 +25,11 @@ impl Archive {
     /// Maps the file and reads its directory, nothing else.
     pub(super) fn open(path: &Path) -> std::io::Result<Result<Self, String>> {
         let file = File::open(path)?;
-        if file.metadata()?.len() == 0 {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Ok(Err("is not a file; name the .pt file itself".to_owned()));
+        }
+        if metadata.len() == 0 {
             return Ok(Err("is empty".to_owned()));
         }
         // SAFETY: the map is read only. A file that is cut short while it is evaluated would end the

@@ -22,12 +22,12 @@ use tensor::Bytes;
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file or folder cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {error}", path.display())]
     Read {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// There is no checkpoint to choose.
     #[error("no best_*.pt in {}; train a model, or pass --checkpoint", .0.display())]
@@ -71,13 +71,13 @@ pub struct ClassMap {
 /// [`CheckpointError::None`] when there is none, [`CheckpointError::Read`] when the folder cannot be
 /// listed.
 pub fn newest(folder: &Path) -> Result<PathBuf, CheckpointError> {
-    let read = |source| CheckpointError::Read { path: folder.to_owned(), source };
+    let read = |error| CheckpointError::Read { path: folder.to_owned(), error };
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(CheckpointError::None(folder.to_owned()));
         }
-        Err(source) => return Err(read(source)),
+        Err(error) => return Err(read(error)),
     };
     let mut newest = None;
     for entry in entries {
@@ -99,7 +99,7 @@ pub fn newest(folder: &Path) -> Result<PathBuf, CheckpointError> {
 /// [`CheckpointError`], naming `path` and what is wrong with it.
 pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
     let archive = Archive::open(path)
-        .map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+        .map_err(|error| CheckpointError::Read { path: path.to_owned(), error })?;
     let parsed = archive.and_then(|archive| parse(&archive));
     let (state_dict, classes) =
         parsed.map_err(|what| CheckpointError::Invalid { path: path.to_owned(), what })?;

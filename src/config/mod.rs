@@ -29,12 +29,12 @@ pub enum ConfigError {
     #[error("{} holds no data/processed/project_config.json; pass the project's root folder", .0.display())]
     NotAProject(PathBuf),
     /// A file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {error}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// `detgate.toml` is not as it should be.
     #[error("{}: {}", path.display(), what.trim_end())]

@@ -109,8 +109,8 @@ pub(super) fn relocate(recorded: &str, root: &Path) -> Option<PathBuf> {
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text = std::fs::read(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
     serde_json::from_slice(&text)
         .map_err(|error| ConfigError::Invalid { path: path.to_owned(), what: error.to_string() })
 }

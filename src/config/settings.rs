@@ -152,6 +152,6 @@ pub(super) fn read(root: &Path) -> Result<Settings, ConfigError> {
         Ok(text) => toml::from_str(&text)
             .map_err(|error| ConfigError::Toml { path, what: error.to_string() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Settings::default()),
-        Err(source) => Err(ConfigError::Read { path, source }),
+        Err(error) => Err(ConfigError::Read { path, error }),
     }
 }

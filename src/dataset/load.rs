@@ -12,20 +12,20 @@ use super::{Bbox, Category, Dataset, GroundTruth, ImageRecord};
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// The annotation file cannot be read.
-    #[error("cannot read the ground truth {}: {source}", path.display())]
+    #[error("cannot read the ground truth {}: {error}", path.display())]
     Read {
         /// The annotation file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// Not JSON, or not COCO's.
-    #[error("{} is not COCO ground truth: {source}", path.display())]
+    #[error("{} is not COCO ground truth: {error}", path.display())]
     Json {
         /// The annotation file.
         path: PathBuf,
         /// What and where, as line and column.
-        source: serde_json::Error,
+        error: serde_json::Error,
     },
     /// JSON of COCO's form with contents that contradict themselves.
     #[error("{}: {what}", path.display())]
@@ -107,10 +107,10 @@ pub fn load(
     classes: &Classes,
     max_images: Option<usize>,
 ) -> Result<Dataset, DatasetError> {
-    let text = std::fs::read(path)
-        .map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read(path).map_err(|error| DatasetError::Read { path: path.to_owned(), error })?;
     let file: File = serde_json::from_slice(&text)
-        .map_err(|source| DatasetError::Json { path: path.to_owned(), source })?;
+        .map_err(|error| DatasetError::Json { path: path.to_owned(), error })?;
     let invalid = |what: String| DatasetError::Invalid { path: path.to_owned(), what };
     let categories = categories(&file.categories, classes).map_err(invalid)?;
     let mut records = records(&file, images).map_err(invalid)?;

@@ -11,22 +11,22 @@ use crate::dataset::Bbox;
 #[derive(Debug, thiserror::Error)]
 pub enum ResultsError {
     /// The file system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {error}", path.display())]
     Io {
         /// `read` or `write`.
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// Not JSON, or not COCO results.
-    #[error("{} is not a COCO results file: {source}", path.display())]
+    #[error("{} is not a COCO results file: {error}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
         /// What and where, as line and column.
-        source: serde_json::Error,
+        error: serde_json::Error,
     },
     /// A number that no box or score can have.
     #[error("{}: entry {index} has {what}", path.display())]
@@ -53,13 +53,13 @@ struct Entry {
 /// # Errors
 /// Unreadable or malformed JSON; a score or box that is not finite, a negative width or height.
 pub fn read(path: &Path) -> Result<Vec<(i64, Detection)>, ResultsError> {
-    let text = std::fs::read(path).map_err(|source| ResultsError::Io {
+    let text = std::fs::read(path).map_err(|error| ResultsError::Io {
         action: "read",
         path: path.to_owned(),
-        source,
+        error,
     })?;
     let entries: Vec<Entry> = serde_json::from_slice(&text)
-        .map_err(|source| ResultsError::Json { path: path.to_owned(), source })?;
+        .map_err(|error| ResultsError::Json { path: path.to_owned(), error })?;
     let check = |(index, entry): (usize, Entry)| {
         let Entry { image_id, category_id, bbox, score } = entry;
         let numbers = [bbox.x, bbox.y, bbox.w, bbox.h, score];
@@ -83,7 +83,7 @@ pub fn write<'a>(
     path: &Path,
     images: impl IntoIterator<Item = (i64, &'a [Detection])>,
 ) -> Result<(), ResultsError> {
-    let io = |source| ResultsError::Io { action: "write", path: path.to_owned(), source };
+    let io = |error| ResultsError::Io { action: "write", path: path.to_owned(), error };
     let entries = images.into_iter().flat_map(|(image_id, detections)| {
         detections.iter().map(move |d| Entry {
             image_id,

@@ -42,8 +42,8 @@ impl Snapshot {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                return Err(GateError::Io { action: "read", path: path.to_owned(), source });
+            Err(error) => {
+                return Err(GateError::Io { action: "read", path: path.to_owned(), error });
             }
         };
         let malformed = |reason: String| GateError::Malformed { path: path.to_owned(), reason };
@@ -64,7 +64,7 @@ impl Snapshot {
     /// [`GateError::Io`].
     pub fn write(&self, path: &Path) -> Result<(), GateError> {
         crate::files::write_atomically(path, self.to_string().as_bytes())
-            .map_err(|source| GateError::Io { action: "write", path: path.to_owned(), source })
+            .map_err(|error| GateError::Io { action: "write", path: path.to_owned(), error })
     }
 
     /// Whether the two agree in everything but where they come from.

@@ -31,15 +31,15 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum InferenceError {
     /// The file cannot be decoded.
-    #[error("{0}; repair or remove it, or pass --skip-bad-images")]
+    #[error("{0}; or pass --skip-bad-images to leave it out")]
     BadImage(String),
     /// The file cannot be read.
-    #[error("cannot read the image {path}: {source}")]
+    #[error("cannot read the image {path}: {error}")]
     Read {
         /// The image.
         path: String,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The detector failed on it.
     #[error("the model failed on {path}: {reason}")]
@@ -101,7 +101,7 @@ fn infer(
 ) -> Result<ImageResult, InferenceError> {
     let path = image.path.display().to_string();
     let bytes = std::fs::read(&image.path)
-        .map_err(|source| InferenceError::Read { path: path.clone(), source })?;
+        .map_err(|error| InferenceError::Read { path: path.clone(), error })?;
     let digest = blake3::hash(&bytes).to_hex().to_string();
     let pixels = match image::decode_bytes(&bytes) {
         Ok(pixels) => pixels,

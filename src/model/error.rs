@@ -82,11 +82,15 @@ pub enum ModelError {
         expected: &'static str,
     },
     /// A TorchScript file that libtorch cannot load.
-    #[error("cannot load {} as a TorchScript module: {reason}", path.display())]
+    #[error(
+        "cannot load {} as a TorchScript module ({reason}); torch.jit.save writes those, a checkpoint goes with \
+         --checkpoint",
+        path.display()
+    )]
     TorchScript {
         /// The file.
         path: PathBuf,
-        /// What libtorch says, its first line.
+        /// What libtorch says, its first sentence.
         reason: String,
     },
     /// libtorch refused an operation.

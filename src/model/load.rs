@@ -22,6 +22,9 @@ pub enum LoadError {
         /// What is wrong with them.
         error: ModelError,
     },
+    /// The TorchScript file cannot be loaded.
+    #[error(transparent)]
+    TorchScript(ModelError),
     /// It was trained for other classes.
     #[error(
         "{} was trained for {trained}, the project's label map has {wanted}; evaluate a checkpoint of this project, or correct labelmap.json",
@@ -36,12 +39,12 @@ pub enum LoadError {
         wanted: String,
     },
     /// There is no TorchScript file.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {error}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
 }
 
@@ -81,10 +84,9 @@ fn torchscript(
     config: &Config,
 ) -> Result<(Box<dyn Detector>, PathBuf), LoadError> {
     // libtorch's own error for a missing file is a page long.
-    std::fs::metadata(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    std::fs::metadata(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
     let map = (labels == LabelKind::Internal).then(|| label_to_category(&config.label_map));
-    let detector = TorchScriptDetector::load(path, map)
-        .map_err(|error| LoadError::Model { path: path.to_owned(), error })?;
+    let detector = TorchScriptDetector::load(path, map).map_err(LoadError::TorchScript)?;
     Ok((Box::new(detector), path.to_owned()))
 }
 

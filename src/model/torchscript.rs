@@ -44,7 +44,8 @@ impl TorchScriptDetector {
         };
         let module = load().map_err(|error| ModelError::TorchScript {
             path: path.to_owned(),
-            reason: first_line(&error),
+            // The rest is libtorch's guesses at what may have gone wrong.
+            reason: first_line(&error).split(". ").next().unwrap_or_default().to_owned(),
         })?;
         Ok(Self { module, label_to_category })
     }

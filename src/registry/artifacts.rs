@@ -125,18 +125,15 @@ fn open(content: &Content) -> Result<Box<dyn Read + Send>, RegistryError> {
         Content::Bytes { bytes, .. } => Ok(Box::new(Cursor::new(bytes.clone()))),
         Content::File(path) => match File::open(path) {
             Ok(file) => Ok(Box::new(file)),
-            Err(source) => Err(RegistryError::Io { action: "read", path: path.clone(), source }),
+            Err(error) => Err(RegistryError::Io { action: "read", path: path.clone(), error }),
         },
     }
 }
 
 /// Writes whole or not at all.
 fn write(mut reader: impl Read, target: &Path) -> Result<(), RegistryError> {
-    let failed = |source| RegistryError::Io {
-        action: "write the artifact",
-        path: target.to_owned(),
-        source,
-    };
+    let failed =
+        |error| RegistryError::Io { action: "write the artifact", path: target.to_owned(), error };
     let folder = target.parent().unwrap_or(target);
     std::fs::create_dir_all(folder).map_err(failed)?;
     let mut partial = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;

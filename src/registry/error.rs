@@ -17,14 +17,14 @@ pub enum RegistryError {
     #[error("cannot register: {0}")]
     Publication(String),
     /// A file to upload could not be read, or not be written to its place.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {error}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// There is no Python with the pinned MLflow.
     #[error("cannot run MLflow: {0}")]

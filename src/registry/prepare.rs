@@ -192,7 +192,7 @@ fn upload(artifact: &Artifact) -> Result<Upload<'_>, RegistryError> {
 }
 
 fn length(path: &Path) -> Result<u64, RegistryError> {
-    let read = |source| RegistryError::Io { action: "read", path: path.to_owned(), source };
+    let read = |error| RegistryError::Io { action: "read", path: path.to_owned(), error };
     // Opened, not only looked at: a file without read permission must fail before a run exists.
     let metadata = File::open(path).and_then(|file| file.metadata()).map_err(read)?;
     if !metadata.is_file() {
@@ -223,10 +223,10 @@ fn digest(content: &Content) -> Result<String, RegistryError> {
     let mut hasher = blake3::Hasher::new();
     match content {
         Content::Bytes { bytes, .. } => hasher.update(bytes),
-        Content::File(path) => hasher.update_mmap(path).map_err(|source| RegistryError::Io {
+        Content::File(path) => hasher.update_mmap(path).map_err(|error| RegistryError::Io {
             action: "read",
             path: path.clone(),
-            source,
+            error,
         })?,
     };
     Ok(hasher.finalize().to_hex().to_string())

@@ -77,7 +77,7 @@ impl Server {
         inspect(&python, database)?;
         for attempt in 1.. {
             let folder = private_folder()
-                .map_err(|source| io_error("make a folder below", &std::env::temp_dir(), source))?;
+                .map_err(|error| io_error("make a folder below", &std::env::temp_dir(), error))?;
             let endpoint = endpoint(&folder)?;
             let mut server = Self::launch(&python, database, folder, endpoint)?;
             match server.wait_until_ready(settings) {
@@ -103,7 +103,7 @@ impl Server {
         let artifacts = database.parent().unwrap_or(database).join("mlruns");
         let log = folder.path().join("log");
         let output = File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
-        let (stdout, stderr) = output.map_err(|source| io_error("write", &log, source))?;
+        let (stdout, stderr) = output.map_err(|error| io_error("write", &log, error))?;
         let mut command = Command::new(python);
         // Isolated: the user's Python settings and working folder are not the server's business.
         command.args(["-I", "-c", LAUNCHER]).arg(database).arg(&artifacts);
@@ -234,8 +234,8 @@ fn address(text: &str) -> Result<Url, RegistryError> {
         .map_err(|error| RegistryError::Answer { url: text.to_owned(), reason: error.to_string() })
 }
 
-fn io_error(action: &'static str, path: &Path, source: std::io::Error) -> RegistryError {
-    RegistryError::Io { action, path: path.to_owned(), source }
+fn io_error(action: &'static str, path: &Path, error: std::io::Error) -> RegistryError {
+    RegistryError::Io { action, path: path.to_owned(), error }
 }
 
 fn cannot_start(python: &Path, error: &std::io::Error) -> RegistryError {
@@ -275,7 +275,7 @@ fn loopback(folder: &TempDir) -> Result<Endpoint, RegistryError> {
     let port =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let port =
-        port.map_err(|source| io_error("find a free port for", folder.path(), source))?.port();
+        port.map_err(|error| io_error("find a free port for", folder.path(), error))?.port();
     let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
     Ok(Endpoint::Loopback { port, prefix: format!("/{name}") })
 }
