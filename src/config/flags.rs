@@ -41,7 +41,7 @@ pub struct ProjectFlags {
 #[derive(Debug, Default, Args)]
 pub struct EvalFlags {
     #[command(flatten)]
-    #[allow(missing_docs)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
     pub project: ProjectFlags,
     /// The checkpoint [default: the newest best_*.pt in models/local_checkpoints]
     #[arg(long, value_name = "FILE", conflicts_with = "torchscript")]
@@ -109,7 +109,7 @@ pub struct EvalFlags {
 #[derive(Debug, Default, Args)]
 pub struct BlessFlags {
     #[command(flatten)]
-    #[allow(missing_docs)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
     pub project: ProjectFlags,
     /// Accept it even if it regressed
     #[arg(long)]

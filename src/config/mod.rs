@@ -193,10 +193,9 @@ impl Config {
             skip_bad_images: flags.skip_bad_images || settings.inference.skip_bad_images,
             score_thr: flags.score_thr.unwrap_or(settings.practical.score_thr),
             iou_thr: flags.iou_thr.unwrap_or(settings.practical.iou_thr),
-            baseline: baseline(&flags.project, &settings, cwd, &root),
+            baseline: rebase(flags.project.baseline.as_ref(), cwd, &settings.gate.baseline, &root),
             rules: settings.gate.metrics.clone(),
-            report: path(&flags.report, &Some(settings.report.path.clone()))
-                .unwrap_or_else(|| root.join(&settings.report.path)),
+            report: rebase(flags.report.as_ref(), cwd, &settings.report.path, &root),
             registry: registry(flags, &settings, &project),
             target_classes: project.target_classes,
             label_map,
@@ -261,7 +260,8 @@ impl BlessConfig {
     pub fn resolve(flags: &BlessFlags, cwd: &Path) -> Result<Self, ConfigError> {
         let root = root(&flags.project, cwd)?;
         let settings = settings::read(&root)?;
-        let baseline = baseline(&flags.project, &settings, cwd, &root);
+        let flag = flags.project.baseline.as_ref();
+        let baseline = rebase(flag, cwd, &settings.gate.baseline, &root);
         Ok(Self { baseline, rules: settings.gate.metrics })
     }
 }
@@ -277,16 +277,9 @@ fn root(flags: &ProjectFlags, cwd: &Path) -> Result<PathBuf, ConfigError> {
     }
 }
 
-fn baseline(
-    flags: &ProjectFlags,
-    settings: &settings::Settings,
-    cwd: &Path,
-    root: &Path,
-) -> PathBuf {
-    match &flags.baseline {
-        Some(path) => cwd.join(path),
-        None => root.join(&settings.gate.baseline),
-    }
+/// A path out of a flag, relative to where it was typed, or else out of the settings.
+fn rebase(flag: Option<&PathBuf>, cwd: &Path, setting: &Path, root: &Path) -> PathBuf {
+    flag.map_or_else(|| root.join(setting), |path| cwd.join(path))
 }
 
 fn images(recorded: &str, root: &Path, notices: &mut Vec<String>) -> Result<PathBuf, ConfigError> {

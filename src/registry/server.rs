@@ -274,8 +274,7 @@ fn endpoint(folder: &TempDir) -> Result<Endpoint, RegistryError> {
 fn loopback(folder: &TempDir) -> Result<Endpoint, RegistryError> {
     let port =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let port =
-        port.map_err(|error| io_error("find a free port for", folder.path(), error))?.port();
+    let port = port.map_err(|error| io_error("find a free port for", folder.path(), error))?.port();
     let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
     Ok(Endpoint::Loopback { port, prefix: format!("/{name}") })
 }
