@@ -1,5 +1,6 @@
 //! The `detgate` command: parses arguments, runs the pipeline, hands out the exit code.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 #[cfg(feature = "mlflow")]
@@ -12,7 +13,9 @@ use detgate::config::{
 };
 use detgate::dataset::{self, Category, Classes, Dataset, ImageRecord};
 use detgate::detections::{Detection, Detector, coco_results};
-use detgate::gate::{self, Fingerprint, Passed, Policy, Provenance, Snapshot, Verdict, judge};
+use detgate::gate::{
+    self, Fingerprint, Judgement, Passed, Policy, Provenance, Snapshot, Verdict, judge,
+};
 use detgate::inference::{self, ImageResult};
 use detgate::matching::coco::CocoParams;
 use detgate::matching::practical::PracticalParams;
@@ -62,18 +65,21 @@ fn eval(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Res
     config.notices.iter().for_each(|notice| eprintln!("note: {notice}"));
     let dataset = load_dataset(&config)?;
     require_registry(&config, environment)?;
+    let policy = Policy::new(config.rules.clone())?;
     let (detector, model_file) = load_detector(&config)?;
+    // Before inference: a training run may put another checkpoint in its place meanwhile.
+    let provenance = provenance(&model_file)?;
     let results = infer(&config, &dataset, detector.as_ref(), flags.quiet)?;
     let images = evaluated(&dataset, &results);
     let evaluation = evaluate(&config, &dataset, &images)?;
     let candidate = Snapshot {
         schema: gate::SCHEMA,
         fingerprint: Fingerprint::of_run(&config, &dataset, &results),
-        provenance: provenance(&model_file)?,
+        provenance,
         metrics: evaluation.table(),
     };
     let baseline = Snapshot::read(&config.baseline)?;
-    let judgement = judge(&candidate, baseline.as_ref(), &Policy(config.rules.clone()))?;
+    let judgement = judge(&candidate, baseline.as_ref(), &policy)?;
     let report = Report {
         schema: report::SCHEMA,
         checkpoint: &candidate.provenance,
@@ -84,17 +90,38 @@ fn eval(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Res
         judgement: &judgement,
     };
     write_report(&config, &report, &images)?;
-    print!("{}", if flags.quiet { terminal::verdict(&report) } else { terminal::tables(&report) });
-    keep_for_review(&config, environment, &candidate, baseline.as_ref())?;
+    say(&if flags.quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
+    keep_for_review(&config, environment, &judgement, &candidate, baseline.as_ref())?;
     if let (Some(passed), Some(registry)) = (judgement.passed(), &config.registry) {
         register(&passed, &evaluation, &config, registry, environment, &model_file)?;
     }
-    Ok(match judgement.verdict {
+    Ok(exit_code(judgement.verdict))
+}
+
+fn exit_code(verdict: Verdict) -> u8 {
+    match verdict {
         Verdict::Passed => exit::PASSED,
         Verdict::Regressed => exit::REGRESSED,
         Verdict::Inconclusive => exit::INCONCLUSIVE,
         Verdict::Incomparable => exit::INCOMPARABLE,
-    })
+    }
+}
+
+/// Prints to standard output; that nobody reads on (`| head`) is no reason to stop.
+fn say(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a candidate may become the baseline without `--force`: it breaks no rule, and it was
+/// measured as the present baseline was, if there is one.
+fn may_be_blessed(judgement: &Judgement, baseline: Option<&Snapshot>) -> bool {
+    let comparable = baseline.is_none() || judgement.verdict != Verdict::Incomparable;
+    comparable && judgement.broken().next().is_none()
 }
 
 fn load_dataset(config: &Config) -> anyhow::Result<Dataset> {
@@ -168,6 +195,7 @@ fn write_report(config: &Config, report: &Report, images: &[Evaluated]) -> anyho
 fn keep_for_review(
     config: &Config,
     environment: &Environment,
+    judgement: &Judgement,
     candidate: &Snapshot,
     baseline: Option<&Snapshot>,
 ) -> anyhow::Result<()> {
@@ -184,7 +212,8 @@ fn keep_for_review(
         };
     }
     candidate.write(&pending)?;
-    eprintln!("note: `cargo xtask bless` accepts this run as the baseline");
+    let force = if may_be_blessed(judgement, baseline) { "" } else { " --force" };
+    eprintln!("note: `cargo xtask bless{force}` accepts this run as the baseline");
     Ok(())
 }
 
@@ -199,19 +228,28 @@ fn bless(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> anyhow::R
         bail!("nothing to accept: there is no {}; run `cargo xtask eval` first", pending.display());
     };
     let baseline = Snapshot::read(&config.baseline)?;
-    let judgement = judge(&candidate, baseline.as_ref(), &Policy(config.rules))?;
-    if judgement.verdict == Verdict::Regressed && !flags.force {
-        eprintln!("refused: this candidate regressed; pass --force to accept it all the same");
-        return Ok(exit::REGRESSED);
+    let judgement = judge(&candidate, baseline.as_ref(), &Policy::new(config.rules)?)?;
+    if !flags.force && !may_be_blessed(&judgement, baseline.as_ref()) {
+        judgement.reasons.iter().for_each(|reason| eprintln!("  {reason}"));
+        eprintln!(
+            "refused: this candidate {}; pass --force to accept it all the same",
+            match judgement.verdict {
+                Verdict::Incomparable if baseline.is_some() =>
+                    "was not measured as the baseline was",
+                _ => "breaks the gate's rules",
+            }
+        );
+        return Ok(exit_code(judgement.verdict));
     }
     candidate.write(&config.baseline)?;
     std::fs::remove_file(&pending)
         .with_context(|| format!("cannot remove {}", pending.display()))?;
-    println!(
-        "accepted {} as the baseline {}",
+    say(&format!(
+        "accepted {} as the baseline {}
+",
         candidate.provenance.checkpoint,
         config.baseline.display()
-    );
+    ))?;
     Ok(exit::PASSED)
 }
 
@@ -296,10 +334,11 @@ fn register(
     };
     let registered = registry::publish(passed, &publication, &settings)
         .context("the gate passed, but the model was not registered")?;
-    println!(
-        "registered {} version {} (run {})",
+    say(&format!(
+        "registered {} version {} (run {})
+",
         registered.model_name, registered.version, registered.run_id
-    );
+    ))?;
     for name in &registered.truncated {
         eprintln!("note: {name} was longer than MLflow keeps; it ends in a mark that says so");
     }

@@ -61,11 +61,12 @@ fn run(found: &[(i64, f64, f64)]) -> (Evaluation, Snapshot) {
 
 fn policy() -> Policy {
     let rule = |max_drop, min| Rule { max_drop, min };
-    Policy(BTreeMap::from([
+    Policy::new(BTreeMap::from([
         ("AP50".to_owned(), rule(Some(0.01), Some(0.2))),
         ("AP50/*".to_owned(), rule(Some(0.5), None)),
         ("recall".to_owned(), rule(None, Some(0.9))),
     ]))
+    .unwrap()
 }
 
 fn with_report<T>(

@@ -19,12 +19,13 @@ fn run(metrics: &[(&str, Option<f64>)]) -> Snapshot {
 }
 
 fn policy(rules: &[(&str, Option<f64>, Option<f64>)]) -> Policy {
-    Policy(
+    Policy::new(
         rules
             .iter()
             .map(|&(name, max_drop, min)| (name.to_owned(), Rule { max_drop, min }))
             .collect::<BTreeMap<_, _>>(),
     )
+    .unwrap()
 }
 
 fn finding(
@@ -98,6 +99,14 @@ fn a_rule_that_matches_nothing_is_an_error() {
         assert!(matches!(error, GateError::RuleWithoutMetric { .. }), "{error}");
         assert!(error.to_string().contains(pattern), "{error}");
     }
+}
+
+#[test]
+fn a_policy_that_cannot_fail_is_an_error() {
+    assert!(matches!(Policy::new(BTreeMap::new()), Err(GateError::NoRules)));
+    let toothless = BTreeMap::from([("AP".to_owned(), Rule { max_drop: None, min: None })]);
+    let error = Policy::new(toothless).unwrap_err().to_string();
+    assert!(error.contains("\"AP\" has neither max_drop nor min"), "{error}");
 }
 
 #[test]

@@ -74,8 +74,15 @@ struct AnnotationEntry {
     category_id: i64,
     bbox: [f64; 4],
     area: Option<f64>,
-    #[serde(default)]
-    iscrowd: u8,
+    iscrowd: Option<Crowd>,
+}
+
+/// COCO writes 0 and 1; converters also write booleans.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Crowd {
+    Number(i64),
+    Bool(bool),
 }
 
 #[derive(Deserialize)]
@@ -207,7 +214,11 @@ fn ground_truth(annotation: &AnnotationEntry) -> Result<GroundTruth, String> {
         category_id: annotation.category_id,
         bbox,
         area,
-        is_crowd: annotation.iscrowd != 0,
+        is_crowd: match annotation.iscrowd {
+            None => false,
+            Some(Crowd::Number(number)) => number != 0,
+            Some(Crowd::Bool(is_crowd)) => is_crowd,
+        },
     })
 }
 

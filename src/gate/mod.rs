@@ -21,6 +21,17 @@ pub type MetricTable = std::collections::BTreeMap<String, Option<f64>>;
 /// Why a baseline could not be used or a policy not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
+    /// Nothing would be judged.
+    #[error(
+        "[gate.metrics] has no rule; leave it out for the defaults, or judge at least one metric"
+    )]
+    NoRules,
+    /// A rule that every run would satisfy.
+    #[error("the rule [gate.metrics] {pattern:?} has neither max_drop nor min; give it one")]
+    EmptyRule {
+        /// The rule's metric pattern.
+        pattern: String,
+    },
     /// A rule that cannot act would be a gate that is silently open.
     #[error(
         "the rule [gate.metrics] {pattern:?} matches no metric of this run; known names look like {examples}"

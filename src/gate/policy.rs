@@ -7,10 +7,25 @@ use crate::config::Rule;
 
 /// Rules by metric name. A name that ends in `/*` stands for that metric of every class; a rule for
 /// the very name goes before one with a star.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Policy(pub BTreeMap<String, Rule>);
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy(BTreeMap<String, Rule>);
 
 impl Policy {
+    /// A policy that can fail: there is a rule, and every rule demands something.
+    ///
+    /// # Errors
+    /// [`GateError::NoRules`] and [`GateError::EmptyRule`]: a gate that cannot close is none.
+    pub fn new(rules: BTreeMap<String, Rule>) -> Result<Self, GateError> {
+        if rules.is_empty() {
+            return Err(GateError::NoRules);
+        }
+        let demands_nothing = |rule: &Rule| rule.max_drop.is_none() && rule.min.is_none();
+        match rules.iter().find(|(_, rule)| demands_nothing(rule)) {
+            Some((pattern, _)) => Err(GateError::EmptyRule { pattern: pattern.clone() }),
+            None => Ok(Self(rules)),
+        }
+    }
+
     /// The metrics of `table` that a rule judges, in the table's order, with their rule.
     ///
     /// # Errors

@@ -71,6 +71,7 @@ pub fn run(
         for _ in 0..settings.workers.max(1) {
             let (sender, next, failed) = (sender.clone(), &next, &failed);
             scope.spawn(move || {
+                let _guard = StopOthers(failed);
                 while !failed.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(image) = images.get(index) else {
@@ -92,6 +93,17 @@ pub fn run(
     });
     // Without an error every slot is filled; with one, the first in image order is returned.
     results.into_iter().flatten().collect()
+}
+
+/// A worker that panics stops the others: its panic ends the run anyway, after all have ended.
+struct StopOthers<'a>(&'a AtomicBool);
+
+impl Drop for StopOthers<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 fn infer(

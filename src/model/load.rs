@@ -59,23 +59,41 @@ pub fn load(config: &Config) -> Result<(Box<dyn Detector>, PathBuf), LoadError> 
         ModelSource::Newest(folder) => checkpoint::newest(folder)?,
     };
     let checkpoint = checkpoint::load(&path)?;
-    require_classes(&checkpoint, &config.label_map)?;
+    let (labels, num_classes) = labels(&checkpoint, config)?;
     let settings = FasterRcnnSettings {
         min_size: config.preprocessing.min_size as usize,
         max_size: config.preprocessing.max_size as usize,
         norm_eps: config.preprocessing.norm_eps,
-        // A model for all of COCO may be evaluated on every category that it was trained for.
-        num_classes: (!config.all_categories)
-            .then_some(config.label_map.coco_to_internal.len() + 1),
+        num_classes,
         ..FasterRcnnSettings::torchvision()
-    };
-    let labels = match config.all_categories {
-        true => BTreeMap::new(),
-        false => label_to_category(&config.label_map),
     };
     let detector = FasterRcnn::new(&checkpoint.state_dict, &settings, labels)
         .map_err(|error| LoadError::Model { path: path.clone(), error })?;
     Ok((Box::new(detector), path))
+}
+
+/// From label to category id, and the number of classes that the weights must have, background
+/// included, where that is known.
+///
+/// A project's model has the project's classes. With `--all-categories` the ground truth decides what is
+/// evaluated, and the model's labels mean what its own class map says; those of a bare state dict are
+/// category ids, as with torchvision's weights for COCO.
+fn labels(
+    checkpoint: &Checkpoint,
+    config: &Config,
+) -> Result<(BTreeMap<i64, i64>, Option<usize>), LoadError> {
+    if !config.all_categories {
+        require_classes(checkpoint, &config.label_map)?;
+        let labels = label_to_category(&config.label_map.coco_to_internal);
+        return Ok((labels, Some(config.label_map.coco_to_internal.len() + 1)));
+    }
+    if let Some(classes) = &checkpoint.classes {
+        let labels = label_to_category(&classes.coco_to_internal);
+        return Ok((labels, Some(classes.coco_to_internal.len() + 1)));
+    }
+    let predictor = checkpoint.state_dict.get("roi_heads.box_predictor.cls_score.bias");
+    let count = predictor.map_or(0, |bias| bias.len() as i64);
+    Ok(((1..count).map(|label| (label, label)).collect(), None))
 }
 
 fn torchscript(
@@ -85,13 +103,14 @@ fn torchscript(
 ) -> Result<(Box<dyn Detector>, PathBuf), LoadError> {
     // libtorch's own error for a missing file is a page long.
     std::fs::metadata(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
-    let map = (labels == LabelKind::Internal).then(|| label_to_category(&config.label_map));
+    let map = (labels == LabelKind::Internal)
+        .then(|| label_to_category(&config.label_map.coco_to_internal));
     let detector = TorchScriptDetector::load(path, map).map_err(LoadError::TorchScript)?;
     Ok((Box::new(detector), path.to_owned()))
 }
 
-fn label_to_category(map: &LabelMap) -> BTreeMap<i64, i64> {
-    map.coco_to_internal.iter().map(|(&category, &label)| (label, category)).collect()
+fn label_to_category(coco_to_internal: &BTreeMap<i64, i64>) -> BTreeMap<i64, i64> {
+    coco_to_internal.iter().map(|(&category, &label)| (label, category)).collect()
 }
 
 /// A checkpoint that carries its classes must carry the project's.

@@ -55,6 +55,7 @@ fn params(candidate: &Snapshot, config: &Config) -> BTreeMap<String, String> {
     [
         ("checkpoint", candidate.provenance.checkpoint.clone()),
         ("num_images", fact("image_count")),
+        ("skipped_images", fact("skipped_images")),
         ("score_threshold", config.score_thr.to_string()),
         ("iou_threshold", config.iou_thr.to_string()),
         ("target_classes", config.target_classes.join(",")),

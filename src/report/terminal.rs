@@ -135,7 +135,10 @@ fn explain(comparison: &Comparison) -> String {
             )
         }
         Some(Finding::BelowMin) => format!("  {metric} is {after}, below {}\n", value(rule.min)),
-        _ => format!("  {metric} is undefined: baseline {before}, candidate {after}\n"),
+        _ => format!(
+            "  {metric} is undefined (baseline {before}, candidate {after}): there is nothing to measure it on; \
+             take more images, or the rule out\n"
+        ),
     }
 }
 

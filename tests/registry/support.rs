@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use detgate::config::Rule;
 use detgate::gate::{self, Passed, Policy, Provenance, SCHEMA, Snapshot};
 use detgate::registry::{Artifact, Publication, RegistrySettings, TrackingUri};
 use serde_json::Value;
@@ -48,7 +49,9 @@ pub(crate) fn passed() -> Passed {
         },
         metrics: BTreeMap::from([("AP".to_owned(), Some(0.5))]),
     };
-    let judgement = gate::judge(&snapshot, Some(&snapshot), &Policy::default()).unwrap();
+    let rule = Rule { max_drop: Some(0.0), min: None };
+    let policy = Policy::new(BTreeMap::from([("AP".to_owned(), rule)])).unwrap();
+    let judgement = gate::judge(&snapshot, Some(&snapshot), &policy).unwrap();
     judgement.passed().expect("a run passes against itself")
 }
 
