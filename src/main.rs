@@ -66,6 +66,7 @@ fn eval(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Res
     let dataset = load_dataset(&config)?;
     require_registry(&config, environment)?;
     let policy = Policy::new(config.rules.clone())?;
+    let baseline = Snapshot::read(&config.baseline)?;
     let (detector, model_file) = load_detector(&config)?;
     // Before inference: a training run may put another checkpoint in its place meanwhile.
     let provenance = provenance(&model_file)?;
@@ -78,7 +79,6 @@ fn eval(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Res
         provenance,
         metrics: evaluation.table(),
     };
-    let baseline = Snapshot::read(&config.baseline)?;
     let judgement = judge(&candidate, baseline.as_ref(), &policy)?;
     let report = Report {
         schema: report::SCHEMA,
@@ -89,8 +89,8 @@ fn eval(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Res
         evaluation: &evaluation,
         judgement: &judgement,
     };
-    write_report(&config, &report, &images)?;
     say(&if flags.quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
+    write_report(&config, &report, &images)?;
     keep_for_review(&config, environment, &judgement, &candidate, baseline.as_ref())?;
     if let (Some(passed), Some(registry)) = (judgement.passed(), &config.registry) {
         register(&passed, &evaluation, &config, registry, environment, &model_file)?;
@@ -184,8 +184,9 @@ fn summary(dataset: &Dataset, results: &[ImageResult], images: &[Evaluated]) -> 
 
 /// The JSON report, and the detections beside it.
 fn write_report(config: &Config, report: &Report, images: &[Evaluated]) -> anyhow::Result<()> {
-    report::write(&config.report, &report.to_json()?)
-        .with_context(|| format!("cannot write the report {}", config.report.display()))?;
+    report::write(&config.report, &report.to_json()?).with_context(|| {
+        format!("cannot write the report {}; pass --report FILE", config.report.display())
+    })?;
     let detections = config.report.with_extension("detections.json");
     coco_results::write(&detections, images.iter().map(|(image, found)| (image.id, *found)))?;
     Ok(())
@@ -204,12 +205,11 @@ fn keep_for_review(
     }
     let pending = Snapshot::pending_path(&config.baseline);
     if baseline.is_some_and(|baseline| baseline.same_results(candidate)) {
-        return match std::fs::remove_file(&pending) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", pending.display()))
-            }
-            _ => Ok(()),
-        };
+        if pending.exists() {
+            std::fs::remove_file(&pending)
+                .with_context(|| format!("cannot remove {}", pending.display()))?;
+        }
+        return Ok(());
     }
     candidate.write(&pending)?;
     let force = if may_be_blessed(judgement, baseline) { "" } else { " --force" };

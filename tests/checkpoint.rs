@@ -113,7 +113,7 @@ fn files_that_are_no_checkpoints_say_what_they_are() {
         std::fs::write(&path, bytes).unwrap();
         load(&path).unwrap_err().to_string()
     };
-    assert!(error(b"").ends_with("is empty"));
+    assert!(error(b"").ends_with("is empty; copy it again"));
     assert!(error(b"version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));
     assert!(error(b"<!DOCTYPE html>").contains("not a file that torch.save writes"));
     let whole = std::fs::read(fixture("busy")).unwrap();

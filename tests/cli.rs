@@ -112,6 +112,27 @@ fn a_gate_that_cannot_close_is_an_error() {
 }
 
 #[test]
+fn a_damaged_baseline_is_said_before_inference_and_its_remedy_works() {
+    let demo = Demo::small();
+    std::fs::write(demo.path("baseline.snap"), "garbage").unwrap();
+    let sentence = demo.refusal(&[]);
+    assert!(sentence.contains("baseline.snap is not a detgate baseline"), "{sentence}");
+    std::fs::remove_file(demo.path("baseline.snap")).unwrap();
+    assert_eq!(demo.eval(&[]).code(), 4);
+    assert_eq!(demo.run(&["bless"]).code(), 0);
+}
+
+#[test]
+fn a_report_that_cannot_be_written_costs_no_result() {
+    let demo = Demo::small();
+    std::fs::write(demo.path("reports"), "a file where the folder should be").unwrap();
+    let ran = demo.eval(&[]);
+    assert_eq!(ran.code(), 2);
+    assert!(ran.stdout().contains("AP50"), "{}", ran.stdout());
+    assert!(ran.stderr().contains("pass --report FILE"), "{}", ran.stderr());
+}
+
+#[test]
 fn under_ci_no_baseline_is_written() {
     let demo = Demo::small();
     let in_ci = |arguments: &[&str]| demo.command(arguments).env("CI", "true").output().unwrap();

@@ -141,8 +141,15 @@ fn what_is_not_json_or_not_coco_says_where() {
         @"DIR/truth.json is not COCO ground truth: missing field `categories` at line 1 column 33");
     let overflow = r#"{"images": [], "categories": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1e999, 1]}]}"#;
     assert!(error(overflow).contains("number out of range"), "{}", error(overflow));
-    let nan = r#"{"images": [], "categories": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, NaN, 1]}]}"#;
-    assert!(error(nan).contains("line 1 column"), "{}", error(nan));
+    for number in ["NaN", "Infinity", "-Infinity"] {
+        let text = format!(
+            "{{\"images\": [], \"categories\": [], \"annotations\": [\n{{\"id\": 1, \"image_id\": 1, \
+             \"category_id\": 1, \"bbox\": [0, 0, {number}, 1]}}]}}"
+        );
+        let expected =
+            format!("DIR/truth.json: line 2 holds {number}; every box and area must be finite");
+        assert_eq!(error(&text), expected);
+    }
     let missing = load(Path::new("/no/such.json"), fixture.folder.path(), &Classes::FromFile, None);
     assert!(
         missing.unwrap_err().to_string().starts_with("cannot read the ground truth /no/such.json")

@@ -30,7 +30,7 @@ impl Archive {
             return Ok(Err("is not a file; name the .pt file itself".to_owned()));
         }
         if metadata.len() == 0 {
-            return Ok(Err("is empty".to_owned()));
+            return Ok(Err("is empty; copy it again".to_owned()));
         }
         // SAFETY: the map is read only. A file that is cut short while it is evaluated would end the
         // process; there is no way to exclude that short of copying every checkpoint.
@@ -94,7 +94,7 @@ fn recognise(bytes: &[u8]) -> Result<(), String> {
         return Err("is a Git LFS pointer, not the file itself; run `git lfs pull`".to_owned());
     }
     if !bytes.starts_with(b"PK") {
-        return Err("is not a file that torch.save writes".to_owned());
+        return Err("is not a file that torch.save writes; name the checkpoint itself".to_owned());
     }
     Ok(())
 }

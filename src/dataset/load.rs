@@ -27,6 +27,16 @@ pub enum DatasetError {
         /// What and where, as line and column.
         error: serde_json::Error,
     },
+    /// JSON has no such number, though Python writes it.
+    #[error("{}: line {line} holds {number}; every box and area must be finite", path.display())]
+    NotFinite {
+        /// The annotation file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// `NaN`, `Infinity` or `-Infinity`.
+        number: &'static str,
+    },
     /// JSON of COCO's form with contents that contradict themselves.
     #[error("{}: {what}", path.display())]
     Invalid {
@@ -116,8 +126,8 @@ pub fn load(
 ) -> Result<Dataset, DatasetError> {
     let text =
         std::fs::read(path).map_err(|error| DatasetError::Read { path: path.to_owned(), error })?;
-    let file: File = serde_json::from_slice(&text)
-        .map_err(|error| DatasetError::Json { path: path.to_owned(), error })?;
+    let file: File =
+        serde_json::from_slice(&text).map_err(|error| json_error(path, &text, error))?;
     let invalid = |what: String| DatasetError::Invalid { path: path.to_owned(), what };
     let categories = categories(&file.categories, classes).map_err(invalid)?;
     let mut records = records(&file, images).map_err(invalid)?;
@@ -128,6 +138,22 @@ pub fn load(
     }
     require_files(&records, images)?;
     Ok(Dataset { categories, images: records, digest: blake3::hash(&text).to_hex().to_string() })
+}
+
+/// Tells Python's non-finite numbers, a common mistake, from other faults of syntax.
+fn json_error(path: &Path, text: &[u8], error: serde_json::Error) -> DatasetError {
+    let (line, column) = (error.line(), error.column());
+    let row = text.split(|&byte| byte == b'\n').nth(line.saturating_sub(1)).unwrap_or_default();
+    // serde_json stops at the first letter, or after the sign.
+    let near = &row[column.saturating_sub(2).min(row.len())..];
+    let number = ["NaN", "-Infinity", "Infinity"].into_iter().find(|number| {
+        (0..=1).any(|skip| near.get(skip..).is_some_and(|rest| rest.starts_with(number.as_bytes())))
+    });
+    let path = path.to_owned();
+    match number {
+        Some(number) if error.is_syntax() => DatasetError::NotFinite { path, line, number },
+        _ => DatasetError::Json { path, error },
+    }
 }
 
 fn categories(declared: &[CategoryEntry], classes: &Classes) -> Result<Vec<Category>, String> {

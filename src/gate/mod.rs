@@ -54,7 +54,7 @@ pub enum GateError {
     },
     /// The file is not a snapshot of ours.
     #[error(
-        "{} is not a detgate baseline ({reason}); restore it from version control, or evaluate and bless again",
+        "{} is not a detgate baseline ({reason}); restore it from version control, or remove it, evaluate and bless again",
         path.display()
     )]
     Malformed {
