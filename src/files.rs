@@ -1,14 +1,14 @@
 //! The one way in which detgate writes files.
 
-use std::io::{self, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
-/// Writes `bytes` to `path` whole or not at all: a reader sees the old file or the new one. Missing
+/// Writes `contents` to `path` whole or not at all: a reader sees the old file or the new one. Missing
 /// folders are made.
 ///
 /// # Errors
 /// What the system said; the caller names the path.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_atomically(path: &Path, mut contents: impl Read) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut builder = tempfile::Builder::new();
@@ -17,7 +17,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
     let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    io::copy(&mut contents, file.as_file_mut())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())

@@ -168,11 +168,10 @@ fn evaluate(
 }
 
 fn summary(dataset: &Dataset, results: &[ImageResult], images: &[Evaluated]) -> DataSummary {
-    let boxes = || images.iter().flat_map(|(image, _)| &image.ground_truth);
     DataSummary {
         images: images.len(),
-        ground_truth: boxes().count(),
-        zero_area_boxes: boxes().filter(|gt| gt.bbox.area() == 0.0).count(),
+        ground_truth: images.iter().map(|(image, _)| image.ground_truth.len()).sum(),
+        zero_area_boxes: images.iter().map(|(image, _)| image.zero_area_boxes()).sum(),
         skipped_images: std::iter::zip(&dataset.images, results)
             .filter_map(|(image, result)| {
                 let reason = result.outcome.as_ref().err()?.clone();

@@ -3,23 +3,14 @@
 #![cfg(all(feature = "torch", feature = "mlflow"))]
 
 mod common;
+#[path = "common/mlflow.rs"]
+mod mlflow;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use common::Demo;
-
-/// A Python with MLflow, or `None` after saying that the test is skipped.
-fn mlflow_python() -> Option<PathBuf> {
-    let python = std::env::var_os("DETGATE_MLFLOW_PYTHON").filter(|python| !python.is_empty());
-    if python.is_none() {
-        // Not eprintln!, which the test harness swallows when a test passes.
-        let note = "skipped: registration needs DETGATE_MLFLOW_PYTHON, a Python with MLflow\n";
-        let _ = std::io::stderr().write_all(note.as_bytes());
-    }
-    python.map(PathBuf::from)
-}
+use mlflow::mlflow_python;
 
 fn eval(demo: &Demo, python: &Path, arguments: &[&str]) -> Output {
     let mut command = demo.command(&[&["eval"], arguments].concat());

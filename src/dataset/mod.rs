@@ -90,6 +90,13 @@ pub struct ImageRecord {
     pub ground_truth: Vec<GroundTruth>,
 }
 
+impl ImageRecord {
+    /// How many boxes have no area: legal in COCO, and never matched by anything but luck.
+    pub fn zero_area_boxes(&self) -> usize {
+        self.ground_truth.iter().filter(|gt| gt.bbox.area() == 0.0).count()
+    }
+}
+
 /// Ground truth, validated: ids are unique, every annotation is of a category and on an image that
 /// exist, boxes are finite and not negative, and every image was on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,16 +107,4 @@ pub struct Dataset {
     pub images: Vec<ImageRecord>,
     /// BLAKE3 of the annotation file, hexadecimal.
     pub digest: String,
-}
-
-impl Dataset {
-    /// All annotations, image by image.
-    pub fn ground_truth(&self) -> impl Iterator<Item = &GroundTruth> {
-        self.images.iter().flat_map(|image| &image.ground_truth)
-    }
-
-    /// How many boxes have no area: legal in COCO, and never matched by anything but luck.
-    pub fn zero_area_boxes(&self) -> usize {
-        self.ground_truth().filter(|gt| gt.bbox.area() == 0.0).count()
-    }
 }

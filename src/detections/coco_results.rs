@@ -98,5 +98,5 @@ pub fn write<'a>(
         serde_json::to_writer(&mut text, &entry).map_err(|error| io(error.into()))?;
     }
     text.extend_from_slice(b"\n]\n");
-    crate::files::write_atomically(path, &text).map_err(io)
+    crate::files::write_atomically(path, &text[..]).map_err(io)
 }

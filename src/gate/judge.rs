@@ -55,6 +55,12 @@ pub struct Comparison {
     pub finding: Option<Finding>,
 }
 
+impl Comparison {
+    fn is_broken(&self) -> bool {
+        self.finding.is_some_and(|finding| finding != Finding::Ok)
+    }
+}
+
 /// The verdict and everything it rests on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Judgement {
@@ -76,7 +82,7 @@ impl Judgement {
 
     /// The rules that are broken.
     pub fn broken(&self) -> impl Iterator<Item = &Comparison> {
-        self.comparisons.iter().filter(|c| c.finding.is_some_and(|finding| finding != Finding::Ok))
+        self.comparisons.iter().filter(|comparison| comparison.is_broken())
     }
 }
 
@@ -110,8 +116,7 @@ pub fn judge(
     let before = baseline.map(|b| &b.metrics);
     let comparisons = compare(&candidate.metrics, before, policy)?;
     let reasons = incomparable(candidate, baseline);
-    let broken =
-        comparisons.iter().any(|c| c.finding.is_some_and(|finding| finding != Finding::Ok));
+    let broken = comparisons.iter().any(Comparison::is_broken);
     let verdict = match (reasons.is_empty(), broken) {
         (false, _) => Verdict::Incomparable,
         (true, true) => Verdict::Regressed,

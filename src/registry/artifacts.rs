@@ -110,7 +110,14 @@ pub(super) fn upload(
             let path = [prefix.as_str(), file.path.as_str()].join("/");
             client.put_artifact(path.trim_start_matches('/'), reader, file.length)
         }
-        Store::Folder(folder) => write(reader, &folder.join(&file.path)),
+        Store::Folder(folder) => {
+            let path = folder.join(&file.path);
+            crate::files::write_atomically(&path, reader).map_err(|error| RegistryError::Io {
+                action: "write the artifact",
+                path,
+                error,
+            })
+        }
     };
     // A cut body looks like a network error.
     if result.is_err() && settings.is_interrupted() {
@@ -128,30 +135,6 @@ fn open(content: &Content) -> Result<Box<dyn Read + Send>, RegistryError> {
             Err(error) => Err(RegistryError::Io { action: "read", path: path.clone(), error }),
         },
     }
-}
-
-/// Writes whole or not at all.
-fn write(mut reader: impl Read, target: &Path) -> Result<(), RegistryError> {
-    let failed =
-        |error| RegistryError::Io { action: "write the artifact", path: target.to_owned(), error };
-    let folder = target.parent().unwrap_or(target);
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let mut partial = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    std::io::copy(&mut reader, partial.as_file_mut()).map_err(failed)?;
-    readable_by_others(partial.as_file()).map_err(failed)?;
-    partial.as_file().sync_all().map_err(failed)?;
-    partial.persist(target).map(drop).map_err(|error| failed(error.error))
-}
-
-/// A temporary file is its owner's alone; an artifact is as public as any file that MLflow writes.
-#[cfg(unix)]
-fn readable_by_others(file: &File) -> std::io::Result<()> {
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn readable_by_others(_file: &File) -> std::io::Result<()> {
-    Ok(())
 }
 
 /// Tells of progress, and stops when the user asks for it.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use detgate::registry::{RegistryError, publish};
 
-use crate::support::{ask_python, mlflow_python, passed, publication, settings};
+use crate::mlflow::mlflow_python;
+use crate::support::{ask_python, passed, publication, settings};
 
 /// Runs SQL on a new database and returns what registering there says; the file must stay as it is.
 fn refusal(python: &Path, sql: &str) -> String {

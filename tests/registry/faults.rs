@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use detgate::registry::{Event, RegistryError, publish};
 
-use crate::support::{RunningServer, mlflow_python, passed, publication, running_server, settings};
+use crate::mlflow::mlflow_python;
+use crate::support::{RunningServer, passed, publication, running_server, settings};
 
 /// What happens to one request.
 #[derive(Clone, Copy)]

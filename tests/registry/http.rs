@@ -4,9 +4,10 @@ use detgate::registry::{Artifact, Credentials, RegistryError, publish};
 use serde_json::json;
 
 use crate::faults::{Fault, proxy};
+use crate::mlflow::mlflow_python;
 use crate::support::{
-    ADMIN_PASSWORD, CHECKPOINT, mlflow_python, passed, publication, running_server, settings,
-    start, version_seen_by_python,
+    ADMIN_PASSWORD, CHECKPOINT, passed, publication, running_server, settings, start,
+    version_seen_by_python,
 };
 
 #[test]

@@ -7,6 +7,8 @@
 mod databases;
 mod faults;
 mod http;
+#[path = "../common/mlflow.rs"]
+mod mlflow;
 mod processes;
 mod sqlite;
 mod support;

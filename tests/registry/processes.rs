@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use detgate::registry::{Event, RegistryError, publish};
 
-use crate::support::{mlflow_python, passed, publication, runs_and_versions, settings};
+use crate::mlflow::mlflow_python;
+use crate::support::{passed, publication, runs_and_versions, settings};
 
 /// The command lines of other processes that name `path` in their arguments or environment.
 pub(crate) fn processes_of(path: &Path) -> Vec<String> {

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use detgate::registry::{Artifact, Event, RegistryError, publish};
 use serde_json::json;
 
+use crate::mlflow::mlflow_python;
 use crate::processes::processes_of;
 use crate::support::{
-    CHECKPOINT, ask_python, mlflow_python, passed, publication, settings, version_seen_by_python,
+    CHECKPOINT, ask_python, passed, publication, settings, version_seen_by_python,
 };
 
 #[test]

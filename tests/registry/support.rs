@@ -1,8 +1,7 @@
 //! A candidate that passed, a publication of it, and MLflow's own view of what was registered.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -16,20 +15,6 @@ pub(crate) const CHECKPOINT: &[u8] = b"not really weights, but these very bytes 
 
 /// Of the user `admin`, on servers that have users.
 pub(crate) const ADMIN_PASSWORD: &str = "s3cr3t of this test";
-
-/// A Python with MLflow, or `None` after saying that the test is skipped.
-pub(crate) fn mlflow_python() -> Option<PathBuf> {
-    let python = std::env::var_os("DETGATE_MLFLOW_PYTHON").filter(|python| !python.is_empty());
-    if python.is_none() {
-        // Not eprintln!, which the test harness swallows when a test passes.
-        let name = std::thread::current().name().unwrap_or("test").to_owned();
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: {name} needs DETGATE_MLFLOW_PYTHON, a Python with MLflow"
-        );
-    }
-    python.map(PathBuf::from)
-}
 
 pub(crate) fn settings(uri: &str, root: &Path, python: &Path) -> RegistrySettings {
     let python = python.to_owned();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::python;
+use crate::{project, python};
 
 /// The MLflow that is pinned.
 pub(crate) const VERSION: &str = "3.17.2";
@@ -121,12 +121,12 @@ fn database(options: &Options) -> Result<PathBuf> {
     let file = match &options.database {
         Some(file) => here.join(file),
         None => {
-            let project = match &options.project {
+            let root = match &options.project {
                 Some(project) => here.join(project),
                 None => nearest_project(&here),
             };
-            let toml = std::fs::read_to_string(project.join("detgate.toml")).unwrap_or_default();
-            project.join(file_of(tracking_uri(&toml).unwrap_or("sqlite:///mlflow.db"))?)
+            let toml = std::fs::read_to_string(root.join("detgate.toml")).unwrap_or_default();
+            root.join(file_of(tracking_uri(&toml).unwrap_or("sqlite:///mlflow.db"))?)
         }
     };
     ensure!(
@@ -137,13 +137,10 @@ fn database(options: &Options) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// The project that contains `here` (detgate's rule), else the demo.
+/// The project that contains `here`, else the demo.
 fn nearest_project(here: &Path) -> PathBuf {
-    let is_project = |dir: &&Path| dir.join("data/processed/project_config.json").is_file();
-    match here.ancestors().take(1 + 8).find(is_project) {
-        Some(project) => project.to_owned(),
-        None => crate::project::repository().join("fixtures/demo"),
-    }
+    project::nearest(here)
+        .map_or_else(|| project::repository().join("fixtures/demo"), Path::to_owned)
 }
 
 /// The value of `tracking_uri` in a `detgate.toml`; detgate itself validates that file.

@@ -63,17 +63,18 @@ fn with_project(mut args: Vec<OsString>, here: &Path) -> Vec<OsString> {
     let named = args
         .iter()
         .any(|arg| arg == "--project" || arg.as_encoded_bytes().starts_with(b"--project="));
-    if !named && !in_project(here) {
+    if !named && nearest(here).is_none() {
         // First, because what follows a `--` is no flag.
         args.splice(0..0, ["--project".into(), repository().join("fixtures/demo").into()]);
     }
     args
 }
 
-fn in_project(here: &Path) -> bool {
+/// The project that contains `here`, by detgate's own rule.
+pub(crate) fn nearest(here: &Path) -> Option<&Path> {
     here.ancestors()
         .take(LEVELS + 1)
-        .any(|dir| dir.join("data/processed/project_config.json").is_file())
+        .find(|dir| dir.join("data/processed/project_config.json").is_file())
 }
 
 /// Builds the release program and returns its path. Shows cargo's progress at a terminal; elsewhere one line when it
@@ -187,7 +188,7 @@ mod tests {
         std::fs::create_dir_all(deep.join("9")).unwrap();
         std::fs::create_dir_all(dir.path().join("data/processed")).unwrap();
         std::fs::write(dir.path().join("data/processed/project_config.json"), "{}").unwrap();
-        assert!(in_project(&deep));
-        assert!(!in_project(&deep.join("9")), "the project is nine folders up");
+        assert!(nearest(&deep).is_some());
+        assert!(nearest(&deep.join("9")).is_none(), "the project is nine folders up");
     }
 }
