@@ -37,6 +37,7 @@ fn ground_truth() -> impl Strategy<Value = GroundTruth> {
             bbox,
             area: bbox.area() * share,
             is_crowd,
+            ignore: false,
         },
     )
 }

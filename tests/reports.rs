@@ -23,6 +23,7 @@ fn image() -> ImageRecord {
         bbox: Bbox::from([x, 0.0, 40.0, 40.0]),
         area: 1600.0,
         is_crowd: false,
+        ignore: false,
     };
     ImageRecord {
         id: 1,

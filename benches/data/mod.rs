@@ -102,6 +102,7 @@ fn image(
             bbox,
             area,
             is_crowd,
+            ignore: false,
         });
         *next_id += 1;
     }

@@ -137,7 +137,12 @@ pub fn load(
         return Err(invalid("there is no image to evaluate".to_owned()));
     }
     require_files(&records, images)?;
-    Ok(Dataset { categories, images: records, digest: blake3::hash(&text).to_hex().to_string() })
+    Ok(Dataset {
+        categories,
+        images: records,
+        federation: None,
+        digest: blake3::hash(&text).to_hex().to_string(),
+    })
 }
 
 /// Tells Python's non-finite numbers, a common mistake, from other faults of syntax.
@@ -245,6 +250,8 @@ fn ground_truth(annotation: &AnnotationEntry) -> Result<GroundTruth, String> {
             Some(Crowd::Number(number)) => number != 0,
             Some(Crowd::Bool(is_crowd)) => is_crowd,
         },
+        // pycocotools overwrites an annotation's `ignore` with its `iscrowd`.
+        ignore: false,
     })
 }
 

@@ -8,6 +8,7 @@ mod load;
 
 pub use load::{Classes, DatasetError, load};
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// An axis-aligned box in continuous pixel coordinates, as COCO stores it: the upper left corner,
@@ -71,6 +72,9 @@ pub struct GroundTruth {
     pub area: f64,
     /// A region of many objects that were not told apart.
     pub is_crowd: bool,
+    /// Need not be found, and finding it is no mistake: an object marked as difficult, for example.
+    /// Unlike a crowd it is one object, found once.
+    pub ignore: bool,
 }
 
 /// One image and all that is annotated on it.
@@ -105,6 +109,32 @@ pub struct Dataset {
     pub categories: Vec<Category>,
     /// In the order of the annotation file.
     pub images: Vec<ImageRecord>,
+    /// What LVIS says beyond COCO, where the file has it.
+    pub federation: Option<Federation>,
     /// BLAKE3 of the annotation file, hexadecimal.
     pub digest: String,
+}
+
+/// What an LVIS file says beyond COCO: not every class was looked for on every image.
+///
+/// Source: Gupta, Dollár, Girshick: LVIS, CVPR 2019, section 3, and the fields of `lvis_v1_val.json`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Federation {
+    /// By image id: classes that were looked for and are not there.
+    pub negative: BTreeMap<i64, Vec<i64>>,
+    /// By image id: classes of which not every object was annotated.
+    pub not_exhaustive: BTreeMap<i64, Vec<i64>>,
+    /// By category id: how common the class is.
+    pub frequency: BTreeMap<i64, Frequency>,
+}
+
+/// In how many training images a class occurs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Frequency {
+    /// `r`: 1 to 10.
+    Rare,
+    /// `c`: 11 to 100.
+    Common,
+    /// `f`: more than 100.
+    Frequent,
 }

@@ -303,7 +303,8 @@ impl<'p> Matcher<'p> {
         for gt in gts {
             self.regions.push(Region { bbox: gt.bbox, is_crowd: gt.is_crowd });
             self.id_is_zero.push(gt.id == 0);
-            self.ignored.push(if gt.is_crowd { u32::MAX } else { self.plan.outside(gt.area) });
+            let ignored = gt.is_crowd || gt.ignore;
+            self.ignored.push(if ignored { u32::MAX } else { self.plan.outside(gt.area) });
         }
         let areas = self.plan.area_ranges.len();
         self.taken.clear();

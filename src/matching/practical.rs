@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn gt(category_id: i64, b: [f64; 4], is_crowd: bool) -> GroundTruth {
-        GroundTruth { id: 1, category_id, bbox: b.into(), area: 1., is_crowd }
+        GroundTruth { id: 1, category_id, bbox: b.into(), area: 1., is_crowd, ignore: false }
     }
 
     fn dt(category_id: i64, b: [f64; 4], score: f64) -> Detection {

@@ -142,6 +142,7 @@ impl Record {
             bbox: row.bbox,
             area: row.area,
             is_crowd: row.iscrowd == 1,
+            ignore: false,
         });
         let rows = self.dataset.detections.iter().filter(|row| row.image_id == id);
         let detections = rows.map(|row| Detection {
