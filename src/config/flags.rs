@@ -24,6 +24,8 @@ pub enum Command {
     Eval(Box<EvalFlags>),
     /// Accept the last evaluation as the new baseline
     Bless(BlessFlags),
+    /// COCO's numbers for a results file; needs no project and no model
+    Metrics(Box<MetricsFlags>),
 }
 
 /// Where the project is; shared by all commands.
@@ -124,4 +126,34 @@ pub enum LabelKind {
     Category,
     /// The label map's internal ids, 1..n.
     Internal,
+}
+
+/// `detgate metrics`.
+#[derive(Debug, Default, Args)]
+pub struct MetricsFlags {
+    /// Ground truth: a COCO file
+    #[arg(long, value_name = "PATH")]
+    pub gt: PathBuf,
+    /// Detections: a COCO results file
+    #[arg(long, value_name = "FILE")]
+    pub dt: PathBuf,
+    /// How to print the numbers
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: OutputFormat,
+    /// Threads; the numbers are the same with any [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Say on standard error how long each step took
+    #[arg(long)]
+    pub timings: bool,
+}
+
+/// How numbers are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// pycocotools' 12 lines, and tables.
+    #[default]
+    Text,
+    /// One JSON document with every digit.
+    Json,
 }

@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use environment::Environment;
-pub use flags::{BlessFlags, Cli, Command, EvalFlags, LabelKind, ProjectFlags};
+pub use flags::{
+    BlessFlags, Cli, Command, EvalFlags, LabelKind, MetricsFlags, OutputFormat, ProjectFlags,
+};
 pub use project::LabelMap;
 pub use settings::Rule;
 

@@ -124,19 +124,32 @@ pub fn load(
     classes: &Classes,
     max_images: Option<usize>,
 ) -> Result<Dataset, DatasetError> {
+    let mut dataset = read(path, classes)?;
+    dataset.images.truncate(max_images.unwrap_or(usize::MAX));
+    if dataset.images.is_empty() {
+        let what = "there is no image to evaluate".to_owned();
+        return Err(DatasetError::Invalid { path: path.to_owned(), what });
+    }
+    for image in &mut dataset.images {
+        image.path = images.join(&image.file_name);
+    }
+    require_files(&dataset.images, images)?;
+    Ok(dataset)
+}
+
+/// As [`load`], for the annotations alone: no image need exist.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(path: &Path, classes: &Classes) -> Result<Dataset, DatasetError> {
     let text =
         std::fs::read(path).map_err(|error| DatasetError::Read { path: path.to_owned(), error })?;
     let file: File =
         serde_json::from_slice(&text).map_err(|error| json_error(path, &text, error))?;
     let invalid = |what: String| DatasetError::Invalid { path: path.to_owned(), what };
     let categories = categories(&file.categories, classes).map_err(invalid)?;
-    let mut records = records(&file, images).map_err(invalid)?;
+    let mut records = records(&file).map_err(invalid)?;
     distribute(&file.annotations, &categories, &mut records).map_err(invalid)?;
-    records.truncate(max_images.unwrap_or(usize::MAX));
-    if records.is_empty() {
-        return Err(invalid("there is no image to evaluate".to_owned()));
-    }
-    require_files(&records, images)?;
     Ok(Dataset {
         categories,
         images: records,
@@ -187,12 +200,12 @@ fn categories(declared: &[CategoryEntry], classes: &Classes) -> Result<Vec<Categ
     Ok(wanted.clone())
 }
 
-fn records(file: &File, folder: &Path) -> Result<Vec<ImageRecord>, String> {
+fn records(file: &File) -> Result<Vec<ImageRecord>, String> {
     unique("image id", file.images.iter().map(|image| image.id))?;
     let record = |image: &ImageEntry| ImageRecord {
         id: image.id,
         file_name: image.file_name.clone(),
-        path: folder.join(&image.file_name),
+        path: PathBuf::new(),
         width: image.width,
         height: image.height,
         ground_truth: Vec::new(),

@@ -6,7 +6,7 @@
 pub mod image;
 mod load;
 
-pub use load::{Classes, DatasetError, load};
+pub use load::{Classes, DatasetError, load, read};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

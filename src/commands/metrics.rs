@@ -1,0 +1,50 @@
+//! `detgate metrics`: ground truth and detections from disk, COCO's numbers to standard output.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+use detgate::config::{MetricsFlags, OutputFormat};
+use detgate::dataset;
+use detgate::detections::{self, coco_results};
+use detgate::matching::coco::CocoParams;
+use detgate::metrics;
+use detgate::report::coco_text;
+
+/// Reads, matches, accumulates, prints.
+pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
+    let mut clock = Clock { last: Instant::now(), enabled: flags.timings };
+    if let Some(threads) = flags.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .context("cannot start threads")?;
+    }
+    let dataset = dataset::read(&cwd.join(&flags.gt), &dataset::Classes::FromFile)?;
+    let results = coco_results::read(&cwd.join(&flags.dt))?;
+    clock.lap("parse");
+    let by_image = detections::by_image(&dataset.images, results);
+    let views: Vec<_> = dataset.images.iter().zip(by_image.iter().map(Vec::as_slice)).collect();
+    let metrics = metrics::evaluate_coco(&dataset.categories, &views, &CocoParams::default())?;
+    clock.lap("evaluate");
+    Ok(match flags.format {
+        OutputFormat::Text => coco_text::lines(&metrics.summary),
+        OutputFormat::Json => serde_json::to_string_pretty(&metrics)? + "\n",
+    })
+}
+
+/// Says on standard error how long each step took.
+struct Clock {
+    last: Instant,
+    enabled: bool,
+}
+
+impl Clock {
+    fn lap(&mut self, step: &str) {
+        let now = Instant::now();
+        if self.enabled {
+            eprintln!("{step} {:.4} s", now.duration_since(self.last).as_secs_f64());
+        }
+        self.last = now;
+    }
+}
