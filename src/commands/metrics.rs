@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Context;
 use detgate::config::{MetricsFlags, OutputFormat};
 use detgate::dataset;
-use detgate::detections::{self, coco_results};
+use detgate::detections::coco_results;
 use detgate::matching::coco::CocoParams;
 use detgate::metrics;
 use detgate::report::coco_text;
@@ -20,11 +20,16 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
             .build_global()
             .context("cannot start threads")?;
     }
-    let dataset = dataset::read(&cwd.join(&flags.gt), &dataset::Classes::FromFile)?;
-    let results = coco_results::read(&cwd.join(&flags.dt))?;
+    let (dataset, results) = rayon::join(
+        || dataset::read(&cwd.join(&flags.gt), &dataset::Classes::FromFile),
+        || coco_results::read(&cwd.join(&flags.dt)),
+    );
+    let (dataset, results) = (dataset?, results?);
     clock.lap("parse");
-    let by_image = detections::by_image(&dataset.images, results);
-    let views: Vec<_> = dataset.images.iter().zip(by_image.iter().map(Vec::as_slice)).collect();
+    let by_image = results.by_image(dataset.images.iter().map(|image| image.id));
+    let views: Vec<_> =
+        std::iter::zip(&dataset.images, by_image.images.iter().map(AsRef::as_ref)).collect();
+    clock.lap("group");
     let metrics = metrics::evaluate_coco(&dataset.categories, &views, &CocoParams::default())?;
     clock.lap("evaluate");
     Ok(match flags.format {

@@ -3,6 +3,7 @@
 //! Deliberately absent: anything about predictions, and any default: the caller says which images
 //! and which categories.
 
+mod annotation_file;
 pub mod image;
 mod load;
 

@@ -4,9 +4,7 @@
 
 pub mod coco_results;
 
-use std::collections::HashMap;
-
-use crate::dataset::{Bbox, ImageRecord, image::RgbImage};
+use crate::dataset::{Bbox, image::RgbImage};
 
 /// One box that a detector reports. All numbers are finite.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,15 +32,3 @@ pub trait Detector: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct DetectError(pub String);
-
-/// Deals detections out to their images, in file order; those on other images are left out.
-pub fn by_image(images: &[ImageRecord], results: Vec<(i64, Detection)>) -> Vec<Vec<Detection>> {
-    let index: HashMap<i64, usize> = images.iter().map(|image| image.id).zip(0..).collect();
-    let mut by_image = vec![Vec::new(); images.len()];
-    for (image_id, detection) in results {
-        if let Some(&i) = index.get(&image_id) {
-            by_image[i].push(detection);
-        }
-    }
-    by_image
-}
