@@ -9,6 +9,7 @@
 
 pub mod coco;
 pub mod practical;
+mod ranking;
 mod sum;
 pub mod summary;
 
