@@ -4,9 +4,17 @@
 //! and which categories.
 
 pub mod image;
+mod class_list;
+mod folder;
+mod format;
 mod load;
+mod voc;
+mod yolo;
 
+pub use format::{AnnotationFormat, annotations_format};
 pub use load::{Classes, DatasetError, load};
+pub use voc::load_voc;
+pub use yolo::load_yolo;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
