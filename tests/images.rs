@@ -328,3 +328,34 @@ fn damaged_exif_is_as_none() {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// A size that is read is the right one: whatever happens to a file, if it can be decoded at all
+    /// then its header says what comes out.
+    #[test]
+    fn a_damaged_header_never_panics_and_never_gives_another_size(
+        which in any::<prop::sample::Index>(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        within in prop::sample::select(vec![40_usize, 200, 1_000, 100_000]),
+        cut in proptest::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let names: Vec<String> = expected().images.into_keys().collect();
+        let mut bytes = fixture(&names[which.index(names.len())]);
+        let within = within.min(bytes.len());
+        for (at, value) in flips {
+            bytes[at.index(within)] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let read = dimensions(file.path());
+        if let Ok(image) = decode_bytes(&bytes) {
+            let read = read.unwrap();
+            prop_assert_eq!((read.width, read.height), (image.width, image.height));
+        }
+    }
+}

@@ -9,8 +9,12 @@ use super::image::ImageError;
 
 /// The extensions of image files, in lower case. Not all of them can be read; one that cannot is
 /// refused by name, rather than missed.
-pub(super) const IMAGE_EXTENSIONS: [&str; 8] =
-    ["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "gif"];
+pub(super) const IMAGE_EXTENSIONS: [&str; 13] = [
+    "jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "gif", "mpo", "heic", "avif", "dng", "pfm",
+];
+
+/// Folders of images: Ultralytics' name, and VOC's, which Darknet keeps.
+pub(super) const IMAGE_FOLDERS: [&str; 2] = ["images", "JPEGImages"];
 
 /// A file below a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +32,11 @@ impl Found {
         extensions.iter().any(|wanted| extension.eq_ignore_ascii_case(wanted))
     }
 
-    /// Whether it lies in a folder called `name`, at any depth.
-    pub(super) fn lies_in(&self, name: &str) -> bool {
+    /// Whether it lies in a folder of one of these names, at any depth.
+    pub(super) fn lies_in(&self, names: &[&str]) -> bool {
         let mut parts = self.relative.split('/').rev();
         parts.next();
-        parts.any(|part| part == name)
+        parts.any(|part| names.contains(&part))
     }
 }
 
@@ -73,7 +77,8 @@ fn descend(
     }
     above.push(real);
     for entry in std::fs::read_dir(folder).map_err(read)? {
-        let path = entry.map_err(read)?.path();
+        let entry = entry.map_err(read)?;
+        let path = entry.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
             return Err(invalid(&path, "the file's name is not UTF-8; rename it"));
         };
@@ -81,7 +86,8 @@ fn descend(
             continue;
         }
         let relative = format!("{prefix}{name}");
-        if path.is_dir() {
+        let kind = entry.file_type().map_err(read)?;
+        if kind.is_dir() || kind.is_symlink() && path.is_dir() {
             descend(&path, &format!("{relative}/"), above, found)?;
         } else {
             found.push(Found { path, relative });

@@ -28,7 +28,7 @@ pub fn annotations_format(path: &Path) -> Result<AnnotationFormat, DatasetError>
         return Ok(AnnotationFormat::CocoJson);
     }
     let files = walk(path)?;
-    let (labels, annotations) = (yolo::label_files(&files), voc::annotation_files(path)?);
+    let (labels, annotations) = (yolo::label_files(&files), voc::annotation_files(&files));
     match (labels.first(), annotations.first()) {
         (Some(_), None) => Ok(AnnotationFormat::YoloFolder),
         (None, Some(_)) => Ok(AnnotationFormat::VocFolder),

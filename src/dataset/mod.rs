@@ -92,7 +92,7 @@ pub struct ImageRecord {
     pub id: i64,
     /// As the annotation file gives it, relative to the image folder.
     pub file_name: String,
-    /// Where it was found.
+    /// Where it was found; of Pascal VOC, which does not need it, where it is expected.
     pub path: PathBuf,
     /// Pixels, as the annotation file gives it.
     pub width: u32,

@@ -20,6 +20,9 @@ use super::{Bbox, Category, Dataset, DatasetError, GroundTruth, ImageRecord};
 /// Where class names are looked for, in each folder in this order.
 const CLASS_LISTS: [&str; 2] = ["labels.txt", "classes.txt"];
 
+/// Where the VOCdevkit has its annotations.
+const ANNOTATIONS: &str = "Annotations/";
+
 /// More elements than any image has objects; bounds the memory that one file can cost.
 const MAX_NODES: u32 = 4_000_000;
 
@@ -50,7 +53,8 @@ const MAX_NODES: u32 = 4_000_000;
 /// is not in the list. File, line and column are named. A document type is refused: nothing is
 /// fetched or expanded.
 pub fn load_voc(folder: &Path, images: Option<&Path>) -> Result<Dataset, DatasetError> {
-    let files = annotation_files(folder)?;
+    let files = walk(folder)?;
+    let files = annotation_files(&files);
     if files.is_empty() {
         return Err(invalid(folder, "holds no *.xml; expected Pascal VOC annotations"));
     }
@@ -67,19 +71,18 @@ pub fn load_voc(folder: &Path, images: Option<&Path>) -> Result<Dataset, Dataset
     assemble(annotated, categories)
 }
 
-/// The `*.xml` in the folder's `Annotations`, or below the folder where there is none.
-pub(super) fn annotation_files(folder: &Path) -> Result<Vec<Found>, DatasetError> {
-    let inner = folder.join("Annotations");
-    let mut files = walk(if inner.is_dir() { &inner } else { folder })?;
-    files.retain(|file| file.has_extension(&["xml"]));
-    Ok(files)
+/// Of the files below a folder the `*.xml`; those in `Annotations` only, if the folder has one.
+pub(super) fn annotation_files(files: &[Found]) -> Vec<&Found> {
+    let inner = |file: &Found| file.relative.starts_with(ANNOTATIONS);
+    let devkit = files.iter().any(inner);
+    files.iter().filter(|file| file.has_extension(&["xml"]) && (!devkit || inner(file))).collect()
 }
 
 /// What one file says.
 struct Annotated {
     /// The annotation file.
     path: PathBuf,
-    /// Relative to the folder, for the digest.
+    /// Relative to the annotations' folder, for the digest.
     relative: String,
     text: String,
     file_name: String,
@@ -119,7 +122,9 @@ fn read(file: &Found, folder: &Path, images: Option<&Path>) -> Result<Annotated,
     };
     let objects = children(root, "object").map(|object| xml.object(object));
     let objects = objects.collect::<Result<_, _>>()?;
-    let (path, relative) = (file.path.clone(), file.relative.clone());
+    let path = file.path.clone();
+    // The same from the devkit's folder and from its `Annotations`.
+    let relative = file.relative.strip_prefix(ANNOTATIONS).unwrap_or(&file.relative).to_owned();
     Ok(Annotated { path, relative, file_name, image, size, objects, text })
 }
 

@@ -14,8 +14,8 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::class_list::{self, ClassList};
 use super::folder::{
-    Digest, Found, IMAGE_EXTENSIONS, at_line, from_image, image_ids, invalid, read_text,
-    split_extension, walk,
+    Digest, Found, IMAGE_EXTENSIONS, IMAGE_FOLDERS, at_line, from_image, image_ids, invalid,
+    read_text, split_extension, walk,
 };
 use super::image::dimensions;
 use super::{Bbox, Dataset, DatasetError, GroundTruth, ImageRecord};
@@ -44,7 +44,7 @@ const TOLERANCE: f64 = 0.01;
 ///
 /// `folder` is a data set with `labels` and `images` (at any depth), a folder within `labels`, whose
 /// images are then at the same place within the `images` beside it, or a folder that holds labels and
-/// images together. `images` says where the images are, in the same folders as the labels, if they
+/// images together. `images` may also be called `JPEGImages`, as in VOC data for Darknet. `images` says where the images are, in the same folders as the labels, if they
 /// are elsewhere.
 ///
 /// - Class names are in `data.yaml` (`names` as list or map), `classes.txt` or `obj.names`, in
@@ -137,9 +137,9 @@ pub(super) fn label_files(files: &[Found]) -> Vec<&Found> {
 
 /// Text files; only those in `labels` folders if there are any.
 fn label_candidates(files: &[Found]) -> Vec<&Found> {
-    let text = |file: &&Found| file.has_extension(&["txt"]) && !file.lies_in("ImageSets");
-    let structured = files.iter().filter(text).any(|file| file.lies_in("labels"));
-    files.iter().filter(text).filter(|file| !structured || file.lies_in("labels")).collect()
+    let text = |file: &&Found| file.has_extension(&["txt"]) && !file.lies_in(&["ImageSets"]);
+    let structured = files.iter().filter(text).any(|file| file.lies_in(&["labels"]));
+    files.iter().filter(text).filter(|file| !structured || file.lies_in(&["labels"])).collect()
 }
 
 fn is_no_label(file: &Found) -> bool {
@@ -148,11 +148,12 @@ fn is_no_label(file: &Found) -> bool {
 }
 
 /// What an image and its labels have in common: the path without extension and without the last
-/// `images` or `labels` in it.
+/// folder in it that is called `labels` or as those of images are.
 fn key(relative: &str) -> String {
     let mut parts: Vec<&str> = split_extension(relative).0.split('/').collect();
     let folders = &parts[..parts.len() - 1];
-    if let Some(at) = folders.iter().rposition(|part| ["images", "labels"].contains(part)) {
+    let paired = |part: &&str| *part == "labels" || IMAGE_FOLDERS.contains(part);
+    if let Some(at) = folders.iter().rposition(paired) {
         parts.remove(at);
     }
     parts.join("/")
@@ -161,9 +162,11 @@ fn key(relative: &str) -> String {
 /// Images by what they share with their labels; only those in `images` folders if there are any.
 fn images_by_key(files: &[Found]) -> Result<BTreeMap<String, Found>, DatasetError> {
     let image = |file: &&Found| file.has_extension(&IMAGE_EXTENSIONS);
-    let structured = files.iter().filter(image).any(|file| file.lies_in("images"));
+    let structured = files.iter().filter(image).any(|file| file.lies_in(&IMAGE_FOLDERS));
     let mut by_key = BTreeMap::new();
-    for file in files.iter().filter(image).filter(|file| !structured || file.lies_in("images")) {
+    for file in
+        files.iter().filter(image).filter(|file| !structured || file.lies_in(&IMAGE_FOLDERS))
+    {
         let other: Option<Found> = by_key.insert(key(&file.relative), file.clone());
         if let Some(other) = other {
             let what = format!("has the same label file as {}; rename one", other.path.display());
@@ -173,13 +176,14 @@ fn images_by_key(files: &[Found]) -> Result<BTreeMap<String, Found>, DatasetErro
     Ok(by_key)
 }
 
-/// For a folder within `labels`: the same place within the `images` beside it, if that exists.
+/// For a folder within `labels`: the same place within the images beside it, if that exists.
 fn beside(folder: &Path, files: &[Found]) -> Option<PathBuf> {
-    if files.iter().any(|file| file.lies_in("labels")) {
+    if files.iter().any(|file| file.lies_in(&["labels"])) {
         return None;
     }
     let (above, below) = around_labels(folder)?;
-    Some(above.join("images").join(below)).filter(|images| images.is_dir())
+    let mut folders = IMAGE_FOLDERS.iter().map(|name| above.join(name).join(&below));
+    folders.find(|images| images.is_dir())
 }
 
 /// `/data/labels/val` to `/data` and `val`.
@@ -229,18 +233,16 @@ fn read_pair(pair: &Pair, classes: &ClassList) -> Result<Labelled, DatasetError>
         return Ok(Labelled { text: String::new(), size: (width, height), objects: Vec::new() });
     };
     let text = read_text(path)?;
-    let mut labels: Vec<Label> = Vec::new();
+    let (mut objects, mut seen) = (Vec::new(), BTreeSet::new());
     for (index, line) in text.lines().enumerate() {
         let label = label(line, classes).map_err(|what| at_line(path, index + 1, what))?;
-        labels.extend(label.filter(|label| !labels.contains(label)));
+        let new = label.filter(|label| seen.insert((label.class, label.ltwh.map(f64::to_bits))));
+        objects.extend(new.map(|label| (label.class, label.pixels(width, height))));
     }
-    let pixels = |label: Label| (label.class, label.pixels(width, height));
-    let objects = labels.into_iter().map(pixels).collect();
     Ok(Labelled { text, size: (width, height), objects })
 }
 
 /// One object, relative to the image.
-#[derive(PartialEq)]
 struct Label {
     class: usize,
     /// Left, top, width and height.

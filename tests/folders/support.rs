@@ -51,8 +51,11 @@ pub(crate) fn image(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
-/// `[category, x, y, w, h]` of each object of each image, and the image's name.
-pub(crate) fn boxes(dataset: &Dataset) -> Vec<(&str, Vec<(i64, [f64; 4])>)> {
+/// An object's category, and its box as x, y, width and height.
+pub(crate) type Labelled = (i64, [f64; 4]);
+
+/// Each image's name, and its objects.
+pub(crate) fn boxes(dataset: &Dataset) -> Vec<(&str, Vec<Labelled>)> {
     let of = |image: &detgate::dataset::ImageRecord| {
         image.ground_truth.iter().map(|gt| (gt.category_id, gt.bbox.into())).collect()
     };

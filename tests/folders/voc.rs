@@ -79,9 +79,11 @@ fn images_are_found_in_the_devkit_and_need_not_be_there() {
         .with("ImageSets/Main/val.txt", "000005\n")
         .with("other.xml", "<not-an-annotation/>")
         .with("JPEGImages/000005.jpg", "never opened");
+    let digest = folder.voc().unwrap().digest;
     for start in ["", "Annotations"] {
         let dataset = load_voc(&folder.path(start), None).unwrap();
         assert_eq!(ids(&dataset), [5, 12]);
+        assert_eq!(dataset.digest, digest);
         let paths: Vec<&str> =
             dataset.images.iter().map(|image| relative(&image.path, &folder)).collect();
         assert_eq!(paths, ["JPEGImages/000005.jpg", "JPEGImages/000012.jpg"]);

@@ -122,6 +122,21 @@ fn labels_may_stand_beside_the_images() {
     }
 }
 
+/// Darknet's `voc_label.py` writes `labels` beside VOC's images.
+#[test]
+fn labels_may_stand_beside_a_devkits_images() {
+    let folder = Folder::new()
+        .with("voc.names", "unrelated")
+        .with("classes.txt", "person")
+        .with("JPEGImages/000005.bmp", image(10, 10))
+        .with("labels/000005.txt", "0 0.5 0.5 1 1");
+    for start in ["", "labels"] {
+        let dataset = load_yolo(&folder.path(start), None).unwrap();
+        assert_eq!(ids(&dataset), [5]);
+        assert_eq!(dataset.images[0].ground_truth.len(), 1);
+    }
+}
+
 #[test]
 fn a_label_file_may_be_called_as_a_list_if_its_image_is() {
     let folder = Folder::new()
@@ -402,4 +417,21 @@ fn links_are_followed_but_not_in_circles() {
         refusal(&folder),
         "DIR/labels/again: is a link to a folder above it; remove the link"
     );
+}
+
+/// Neither nesting nor aliases make `data.yaml` cost more than its length.
+#[test]
+fn hostile_yaml_is_refused_or_read_without_harm() {
+    let deep = 50_000;
+    for hostile in ["[".repeat(deep), "- ".repeat(deep), "? ".repeat(deep), "{a: ".repeat(deep)] {
+        let folder = with_label("0 0.5 0.5 1 1");
+        folder.write("data.yaml", format!("x:\n  {hostile}\nnames: [a, b]\n"));
+        let outcome = folder.yolo();
+        assert!(outcome.is_ok() || refusal(&folder).contains("data.yaml: line "), "{outcome:?}");
+    }
+    let folder = with_label("0 0.5 0.5 1 1");
+    let laughs: String =
+        (1..60).map(|i| format!("a{i}: &a{i} [*a{}, *a{}]\n", i - 1, i - 1)).collect();
+    folder.write("data.yaml", format!("a0: &a0 [lol]\n{laughs}names: [a, b]\n"));
+    assert_eq!(names(&folder.yolo().unwrap()), [(1, "a"), (2, "b")]);
 }
