@@ -2,6 +2,7 @@
 //!
 //! Values in, text out; nothing is computed here.
 
+pub mod metrics_text;
 mod progress;
 pub mod terminal;
 
