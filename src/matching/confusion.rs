@@ -17,8 +17,9 @@
 //! Crowds and ignored ground truth are no row. A detection that pass 1 pairs with one (only one of
 //! its own class, as in FiftyOne) counts nowhere; a crowd can be found many times.
 //!
-//! Deliberately absent: area ranges, and pycocotools' quirks with the annotation id 0 and with
-//! boxes so small that their overlap is not a number (they match nothing here).
+//! Deliberately absent: area ranges, and pycocotools' quirks with the annotation id 0 (here it is
+//! found like any other) and with boxes so small that their overlap is not a number (here they match
+//! nothing). Only there does the matrix differ from COCO's counts.
 
 use serde::{Deserialize, Serialize};
 

@@ -80,121 +80,133 @@ pub(super) fn accumulate(
     images: &[ImageOutcomes],
     recalls: &[f64],
 ) -> Vec<ClassPoints> {
-    let mut classes: Vec<Ranked> = plan.categories().iter().map(|_| Ranked::default()).collect();
+    let mut classes: Vec<Outcomes> =
+        plan.categories().iter().map(|_| Outcomes::default()).collect();
     for part in images.iter().flat_map(ImageOutcomes::classes) {
         let class = &mut classes[part.class];
         class.positives += part.positives;
         class.dts.extend_from_slice(part.dts);
     }
     let classes = plan.categories().par_iter().zip(classes);
-    classes.map(|(category, ranked)| ranked.points(category, recalls)).collect()
+    classes.map(|(category, outcomes)| outcomes.points(category, recalls)).collect()
 }
 
 /// One class over all images.
 #[derive(Default)]
-struct Ranked {
+struct Outcomes {
     positives: u64,
-    /// Score and outcome: by image, then rank, until they are sorted by descending score.
+    /// Score and outcome, by image, then rank: the order in which equal scores rank.
     dts: Vec<(f64, Outcome)>,
 }
 
-/// The counts above a threshold.
-#[derive(Clone, Copy)]
-struct Step {
-    score: f64,
-    tp: u64,
-    fp: u64,
-}
-
-impl Ranked {
-    fn points(mut self, category: &Category, recalls: &[f64]) -> ClassPoints {
-        // Stable: ties rank as in pycocotools.
-        self.dts.sort_by_key(|&(score, _)| descending_key(score));
-        let (steps, envelope) = (self.steps(), self.envelope());
-        let at = |&recall: &f64| {
-            let reached = self.reach(recall, &steps, &envelope);
-            PrecisionAtRecall { recall, reached }
-        };
+impl Outcomes {
+    fn points(&self, category: &Category, recalls: &[f64]) -> ClassPoints {
+        let curve = Curve::new(self.positives, &self.dts);
+        let at = |&recall: &f64| PrecisionAtRecall { recall, reached: curve.reach(recall) };
         ClassPoints {
             category_id: category.id,
             name: category.name.clone(),
             ground_truths: self.positives,
-            best_f1: (self.positives > 0).then(|| self.best_f1(&steps)),
+            best_f1: (self.positives > 0).then(|| curve.best_f1()),
             precision_at_recall: recalls.iter().map(at).collect(),
         }
     }
+}
 
-    /// A step per distinct score, from high to low; counts include those of the score itself.
-    fn steps(&self) -> Vec<Step> {
-        let mut steps: Vec<Step> = Vec::new();
-        let (mut tp, mut fp) = (0, 0);
-        for &(score, outcome) in &self.dts {
-            match outcome {
-                Outcome::TruePositive => tp += 1,
-                Outcome::FalsePositive => fp += 1,
-                Outcome::Ignored => continue,
-            }
-            match steps.last_mut() {
-                Some(last) if last.score == score => (last.tp, last.fp) = (tp, fp),
-                _ => steps.push(Step { score, tp, fp }),
-            }
-        }
-        steps
-    }
+/// A class's curve, by its true positives, of which there are few. Nothing is lost: F1 is best, and
+/// a recall is reached, at the score of a true positive.
+struct Curve {
+    positives: u64,
+    /// By rank.
+    found: Vec<Found>,
+}
 
-    /// F1 is 2 tp / (tp + fp + positives); compared as fractions, so that equals are equal.
-    fn best_f1(&self, steps: &[Step]) -> OperatingPoint {
-        let fraction = |step: &Step| {
-            (u128::from(step.tp), u128::from(step.tp + step.fp) + u128::from(self.positives))
+/// A true positive.
+struct Found {
+    score: f64,
+    key: u64,
+    /// False positives of higher rank.
+    fp_ranked: u64,
+    /// False positives of at least its score, if it is the last true positive of that score.
+    fp_kept: u64,
+}
+
+impl Curve {
+    /// Ranks false positives among the true ones, which takes less than sorting all of them.
+    fn new(positives: u64, dts: &[(f64, Outcome)]) -> Self {
+        let of = |wanted| {
+            let ranked = dts.iter().enumerate().filter(move |(_, (_, outcome))| *outcome == wanted);
+            ranked.map(|(place, (score, _))| (descending_key(*score), place, *score))
         };
-        let mut best: Option<&Step> = None;
+        let mut found: Vec<_> = of(Outcome::TruePositive).collect();
+        found.sort_unstable_by_key(|&(key, place, _)| (key, place));
+        let (mut before, mut tied) = (vec![0; found.len() + 1], vec![0; found.len()]);
+        for (key, place, _) in of(Outcome::FalsePositive) {
+            let rank = found.partition_point(|&(k, p, _)| (k, p) < (key, place));
+            before[rank] += 1;
+            if rank > 0 && found[rank - 1].0 == key {
+                tied[rank - 1] += 1;
+            }
+        }
+        let mut fp_ranked = 0;
+        let columns = found.into_iter().zip(before).zip(tied);
+        let found = columns.map(|(((key, _, score), before), tied)| {
+            fp_ranked += before;
+            Found { score, key, fp_ranked, fp_kept: fp_ranked + tied }
+        });
+        Self { positives, found: found.collect() }
+    }
+
+    /// What is counted at the score of the true positive of this rank.
+    fn tally(&self, rank: usize) -> Tally {
+        let key = self.found[rank].key;
+        let tp = self.found.partition_point(|found| found.key <= key);
+        Tally::of(tp as u64, self.found[tp - 1].fp_kept, self.positives)
+    }
+
+    /// F1 is 2 tp / (tp + fp + positives); compared as fractions, so that equals are equal. A true
+    /// positive that shares its score with a later one has fewer to show and the same threshold, but
+    /// may lack false positives of that score: only the last counts.
+    fn best_f1(&self) -> OperatingPoint {
+        let mut best = None;
         let (mut best_tp, mut best_whole) = (0, 1);
-        for step in steps {
-            let (tp, whole) = fraction(step);
+        for (rank, found) in self.found.iter().enumerate() {
+            if self.found.get(rank + 1).is_some_and(|next| next.key == found.key) {
+                continue;
+            }
+            let tp = rank as u128 + 1;
+            let whole = tp + u128::from(found.fp_kept) + u128::from(self.positives);
             if tp * best_whole > best_tp * whole {
-                (best, best_tp, best_whole) = (Some(step), tp, whole);
+                (best, best_tp, best_whole) = (Some(rank), tp, whole);
             }
         }
-        let (tp, fp) = best.map_or((0, 0), |step| (step.tp, step.fp));
         OperatingPoint {
-            score_thr: best.map(|step| step.score),
-            tally: Tally::of(tp, fp, self.positives),
+            score_thr: best.map(|rank| self.found[rank].score),
+            tally: best.map_or(Tally::of(0, 0, self.positives), |rank| self.tally(rank)),
         }
     }
 
-    /// Score and interpolated precision at each true positive.
-    fn envelope(&self) -> Vec<(f64, f64)> {
-        let mut points = Vec::new();
-        let mut fp = 0u64;
-        for &(score, outcome) in &self.dts {
-            match outcome {
-                Outcome::TruePositive => {
-                    let tp = (points.len() + 1) as f64;
-                    points.push((score, tp / (fp as f64 + tp + f64::EPSILON)));
-                }
-                Outcome::FalsePositive => fp += 1,
-                Outcome::Ignored => {}
-            }
-        }
-        let mut best: f64 = 0.0;
-        for (_, precision) in points.iter_mut().rev() {
-            best = best.max(*precision);
-            *precision = best;
-        }
-        points
-    }
-
-    fn reach(&self, recall: f64, steps: &[Step], envelope: &[(f64, f64)]) -> Option<ReachedRecall> {
+    fn reach(&self, recall: f64) -> Option<ReachedRecall> {
         if self.positives == 0 {
             return None;
         }
         let positives = self.positives as f64;
-        let first = (1..=envelope.len()).find(|&tp| tp as f64 / positives >= recall)?;
-        let (score_thr, interpolated_precision) = envelope[first - 1];
-        let step = steps.partition_point(|step| step.score > score_thr);
-        let Step { tp, fp, .. } = *steps.get(step)?;
-        let tally = Tally::of(tp, fp, self.positives);
-        Some(ReachedRecall { interpolated_precision, score_thr, tally })
+        let rank = (0..self.found.len()).find(|&i| (i + 1) as f64 / positives >= recall)?;
+        let precision = |(i, found): (usize, &Found)| {
+            let tp = (i + 1) as f64;
+            tp / (found.fp_ranked as f64 + tp + f64::EPSILON)
+        };
+        Some(ReachedRecall {
+            interpolated_precision: self
+                .found
+                .iter()
+                .enumerate()
+                .skip(rank)
+                .map(precision)
+                .fold(0.0, f64::max),
+            score_thr: self.found[rank].score,
+            tally: self.tally(rank),
+        })
     }
 }
 
@@ -205,7 +217,7 @@ mod tests {
 
     fn points(positives: u64, dts: &[(f64, Outcome)], recalls: &[f64]) -> ClassPoints {
         let category = Category { id: 3, name: "car".into() };
-        Ranked { positives, dts: dts.to_vec() }.points(&category, recalls)
+        Outcomes { positives, dts: dts.to_vec() }.points(&category, recalls)
     }
 
     fn best(positives: u64, dts: &[(f64, Outcome)]) -> (Option<f64>, u64, u64, u64) {
