@@ -354,7 +354,7 @@ proptest! {
             1 => image.positives.truncate(cut(image.positives.len())),
             2 => image.hit_found.truncate(cut(image.hit_found.len())),
             3 => image.hit_dts.iter_mut().for_each(|d| *d = value),
-            4 => image.classes.iter_mut().for_each(|class| class.dts_end = value),
+            4 => image.classes.iter_mut().for_each(|class| class.dts_end = class.dts_end.wrapping_mul(value) % 16),
             5 => image.positives.iter_mut().for_each(|n| *n = 0),
             _ => shard.confusion[place].pairs.iter_mut().for_each(|pair| pair.truth = Some(3)),
         }
@@ -492,8 +492,39 @@ fn an_image_that_is_there_twice_or_has_other_classes_is_an_error() {
     let shard = match_details(&views(&images), &plan(0));
     let fewer = plan(1);
     assert_eq!(shard.clone().evaluate(&fewer), Err(MergeError::Foreign(20)));
-    let confusion_only = DetailsShard { coco: vec![], ..shard };
+    let confusion_only = DetailsShard { coco: vec![], ..shard.clone() };
     assert_eq!(confusion_only.evaluate(&fewer), Err(MergeError::Foreign(20)));
+    let coco_only = DetailsShard { confusion: vec![], ..shard };
+    let twice = coco_only.clone().merge(coco_only).evaluate(&plan(0));
+    assert_eq!(twice, Err(MergeError::Duplicate { key: "id", value: 10 }));
+}
+
+#[test]
+fn matches_whose_classes_do_not_add_up_are_refused() {
+    let plan = DetailPlan::new(&categories(), &DetailParams::default(), &coco()).unwrap();
+    let shard = match_details(&views(&by_hand()), &plan);
+    // Class 1 has three detections on image 20, class 2 none.
+    assert_eq!(shard.coco[0].classes.iter().map(|c| c.dts_end).collect::<Vec<_>>(), [3, 3]);
+    for ends in [[3, 2], [2, 2], [4, 3], [3, 4]] {
+        let mut damaged = shard.clone();
+        for (class, end) in damaged.coco[0].classes.iter_mut().zip(ends) {
+            class.dts_end = end;
+        }
+        assert_eq!(damaged.evaluate(&plan), Err(MergeError::Foreign(20)), "{ends:?}");
+    }
+}
+
+#[test]
+fn what_is_out_of_the_range_all_counts_neither_way() {
+    let mut coco = coco();
+    coco.area_ranges.reverse();
+    coco.area_ranges[3].max = 99.0;
+    let images = by_hand();
+    let params = DetailParams::default();
+    let details = details(&categories(), &views(&images), &params, &coco).unwrap();
+    // Every box has an area of 100.
+    assert!(details.operating_points.iter().all(|points| points.ground_truths == 0));
+    assert!(details.per_image.iter().all(|image| image.tally == Tally::default()));
 }
 
 #[test]

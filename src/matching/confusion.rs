@@ -256,6 +256,17 @@ mod tests {
         assert_eq!(pairs(&[gt(1, 0.)], &[dt(1, 0., 0.49)]), [(1, 0)]);
     }
 
+    /// Rounding leaves the IoU of such a box with itself a little below 1, in COCO's arithmetic too.
+    #[test]
+    fn a_threshold_of_1_is_lowered_so_that_equal_boxes_match() {
+        let bbox = [100.1, 200.3, 33.3, 44.7].into();
+        let (gt, dt) = (GroundTruth { bbox, ..gt(1, 0.) }, Detection { bbox, ..dt(1, 0., 0.9) });
+        assert!(super::super::iou(&bbox, &bbox) < 1.0);
+        let params = ConfusionParams { iou_thr: 1.0, ..PARAMS };
+        let pairs = match_image(1, &[gt], &[dt], &[1], &params).pairs;
+        assert_eq!(pairs, [Pair { truth: Some(1), prediction: Some(1) }]);
+    }
+
     #[test]
     fn the_limit_is_per_class_and_keeps_the_best_scores() {
         let params = ConfusionParams { max_dets: 1, ..PARAMS };

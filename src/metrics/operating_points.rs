@@ -248,6 +248,15 @@ mod tests {
     }
 
     #[test]
+    fn a_true_positive_alone_does_not_stand_for_its_score() {
+        let mut dts = vec![(0.9, TP), (0.9, TP)];
+        dts.extend([(0.9, FP); 10]);
+        dts.push((0.8, TP));
+        // 4 / 16 at 0.9, 6 / 17 at 0.8; one of the two at 0.9 without its company would have 2 / 5.
+        assert_eq!(best(4, &dts), (Some(0.8), 3, 10, 1));
+    }
+
+    #[test]
     fn ignored_detections_count_neither_way() {
         let dts = [(0.9, Ignored), (0.8, TP), (0.7, Ignored)];
         assert_eq!(best(1, &dts), (Some(0.8), 1, 0, 0));
