@@ -9,7 +9,7 @@ use detgate::dataset;
 use detgate::detections::coco_results;
 use detgate::matching::coco::CocoParams;
 use detgate::metrics;
-use detgate::report::coco_text;
+use detgate::report::metrics_text;
 
 /// Reads, matches, accumulates, prints.
 pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
@@ -33,7 +33,7 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
     let metrics = metrics::evaluate_coco(&dataset.categories, &views, &CocoParams::default())?;
     clock.lap("evaluate");
     Ok(match flags.format {
-        OutputFormat::Text => coco_text::lines(&metrics.summary),
+        OutputFormat::Text => metrics_text::coco_lines(&metrics.summary, &CocoParams::default()),
         OutputFormat::Json => serde_json::to_string_pretty(&metrics)? + "\n",
     })
 }

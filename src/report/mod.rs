@@ -2,7 +2,7 @@
 //!
 //! Values in, text out; nothing is computed here.
 
-pub mod coco_text;
+pub mod metrics_text;
 mod progress;
 pub mod terminal;
 
