@@ -72,9 +72,9 @@ fn ground_truth(config: &MetricsConfig) -> anyhow::Result<Dataset> {
 fn require_known_images(config: &MetricsConfig, by_image: &ByImage) -> anyhow::Result<()> {
     let Some(first) = by_image.elsewhere.keys().next() else { return Ok(()) };
     let count: usize = by_image.elsewhere.values().sum();
-    let what = format!("{count} detections are on images that the ground truth does not have");
+    let what = format!("detections on images that the ground truth does not have: {count}");
     if config.skip_unknown_images {
-        eprintln!("note: {what}, the first on image {first}; they were left out");
+        eprintln!("note: {what}, the first on image {first}; left out");
         return Ok(());
     }
     bail!(
@@ -92,8 +92,8 @@ fn note_unknown_categories(categories: &[Category], views: &[View]) {
     let mut strays = views.iter().flat_map(|(_, dts)| dts.iter()).filter(unknown).peekable();
     if let Some(first) = strays.peek().map(|d| d.category_id) {
         eprintln!(
-            "note: {} detections are of categories that the ground truth does not have, the first of \
-             category {first}; they were left out",
+            "note: detections of categories that the ground truth does not have: {}, the first of \
+             category {first}; left out",
             strays.count()
         );
     }
