@@ -500,18 +500,35 @@ fn an_image_that_is_there_twice_or_has_other_classes_is_an_error() {
 }
 
 #[test]
-fn matches_whose_classes_do_not_add_up_are_refused() {
+fn matches_whose_columns_do_not_add_up_are_refused() {
     let plan = DetailPlan::new(&categories(), &DetailParams::default(), &coco()).unwrap();
-    let shard = match_details(&views(&by_hand()), &plan);
-    // Class 1 has three detections on image 20, class 2 none.
-    assert_eq!(shard.coco[0].classes.iter().map(|c| c.dts_end).collect::<Vec<_>>(), [3, 3]);
-    for ends in [[3, 2], [2, 2], [4, 3], [3, 4]] {
+    let mut images = by_hand();
+    images[0].0.ground_truth.push(gt(6, 7, 400.0));
+    let shard = match_details(&views(&images), &plan);
+    let refused = |damage: &dyn Fn(&mut detgate::matching::coco::ImageMatches)| {
         let mut damaged = shard.clone();
-        for (class, end) in damaged.coco[0].classes.iter_mut().zip(ends) {
-            class.dts_end = end;
-        }
-        assert_eq!(damaged.evaluate(&plan), Err(MergeError::Foreign(20)), "{ends:?}");
+        damage(&mut damaged.coco[0]);
+        damaged.evaluate(&plan) == Err(MergeError::Foreign(20))
+    };
+    assert!(!refused(&|_| ()));
+    // Class 1 has three detections on image 20, the others none.
+    assert_eq!(shard.coco[0].classes.iter().map(|c| c.dts_end).collect::<Vec<_>>(), [3, 3, 3]);
+    for ends in [[3, 3, 2], [3, 2, 3], [2, 2, 2], [4, 3, 3], [3, 3, 4]] {
+        let damage = |image: &mut detgate::matching::coco::ImageMatches| {
+            for (class, end) in image.classes.iter_mut().zip(ends) {
+                class.dts_end = end;
+            }
+        };
+        assert!(refused(&damage), "{ends:?}");
     }
+    assert!(refused(&|image| image.scores.truncate(2)));
+    assert!(refused(&|image| image.outside.truncate(2)));
+    assert!(refused(&|image| image.outside.push(0)));
+    assert!(refused(&|image| image.positives.truncate(2)));
+    assert!(refused(&|image| image.hit_dts[0] = 3));
+    assert!(refused(&|image| image.hit_dts.truncate(0)));
+    assert!(refused(&|image| image.hit_found.truncate(0)));
+    assert!(refused(&|image| image.hit_ignored.truncate(0)));
 }
 
 #[test]
