@@ -489,11 +489,14 @@ fn an_image_that_is_there_twice_or_has_other_classes_is_an_error() {
     let plan = |first: usize| {
         DetailPlan::new(&categories()[first..], &DetailParams::default(), &coco()).unwrap()
     };
+    // Two images have the class that is missing; the lower id is named, whatever thread saw it.
     let shard = match_details(&views(&images), &plan(0));
     let fewer = plan(1);
-    assert_eq!(shard.clone().evaluate(&fewer), Err(MergeError::Foreign(20)));
+    for _ in 0..100 {
+        assert_eq!(shard.clone().evaluate(&fewer), Err(MergeError::Foreign(10)));
+    }
     let confusion_only = DetailsShard { coco: vec![], ..shard.clone() };
-    assert_eq!(confusion_only.evaluate(&fewer), Err(MergeError::Foreign(20)));
+    assert_eq!(confusion_only.evaluate(&fewer), Err(MergeError::Foreign(10)));
     let coco_only = DetailsShard { confusion: vec![], ..shard };
     let twice = coco_only.clone().merge(coco_only).evaluate(&plan(0));
     assert_eq!(twice, Err(MergeError::Duplicate { key: "id", value: 10 }));
