@@ -4,6 +4,7 @@
 //! above it, never those below it. See `ARCHITECTURE.md` for the map.
 
 mod files;
+mod json;
 
 pub mod config;
 pub mod dataset;

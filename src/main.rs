@@ -1,5 +1,7 @@
 //! The `detgate` command: parses arguments, runs the pipeline, hands out the exit code.
 
+mod commands;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -56,6 +58,10 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Eval(flags) => eval(&flags, &cwd, &environment),
         Command::Bless(flags) => bless(&flags, &cwd, &environment),
+        Command::Metrics(flags) => {
+            say(&commands::metrics::run(&flags, &cwd)?)?;
+            Ok(exit::PASSED)
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use detgate::dataset::{Category, Classes, Dataset, DatasetError, load};
+use detgate::dataset::{Category, Classes, Dataset, DatasetError, Frequency, load};
 use serde_json::{Value, json};
 
 struct Fixture {
@@ -110,7 +110,7 @@ fn every_contradiction_is_one_clear_sentence() {
     insta::assert_snapshot!(Fixture::error_after(|t| t["annotations"][1]["category_id"] = json!(2)),
         @"DIR/truth.json: annotation 9 has category 2, which is not in the label map; reduce the file to the target classes or pass --all-categories");
     insta::assert_snapshot!(Fixture::error_after(|t| t["annotations"][2]["bbox"] = json!([5, 5, -1, 9])),
-        @"DIR/truth.json: annotation 5 has the box [5.0, 5.0, -1.0, 9.0] and area 80; [x, y, width, height] and area must be finite, width, height and area not negative");
+        @"DIR/truth.json is not COCO ground truth: line 1, column 248: at annotations[2]: annotation 5 has the box [5.0, 5.0, -1.0, 9.0] and area 80; width, height and area must not be negative");
     insta::assert_snapshot!(Fixture::error_after(|t| t["annotations"][2]["id"] = json!(9)),
         @"DIR/truth.json: the annotation id 9 occurs twice; it must be unique");
     insta::assert_snapshot!(Fixture::error_after(|t| t["images"][1]["id"] = json!(7)),
@@ -136,22 +136,63 @@ fn what_is_not_json_or_not_coco_says_where() {
         fixture.describe(fixture.load_file(&Classes::FromFile, None).unwrap_err())
     };
     insta::assert_snapshot!(error("{\"images\": [\n  {"),
-        @"DIR/truth.json is not COCO ground truth: EOF while parsing an object at line 2 column 3");
+        @"DIR/truth.json is not COCO ground truth: line 2, column 4: at images[0]: the file ends too early; it was cut short");
     insta::assert_snapshot!(error("{\"images\": [], \"annotations\": []}"),
-        @"DIR/truth.json is not COCO ground truth: missing field `categories` at line 1 column 33");
-    let overflow = r#"{"images": [], "categories": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1e999, 1]}]}"#;
-    assert!(error(overflow).contains("number out of range"), "{}", error(overflow));
-    for number in ["NaN", "Infinity", "-Infinity"] {
-        let text = format!(
+        @r#"DIR/truth.json is not COCO ground truth: line 1, column 34: expected the key "categories""#);
+    let with_box = |bbox: &str| {
+        error(&format!(
             "{{\"images\": [], \"categories\": [], \"annotations\": [\n{{\"id\": 1, \"image_id\": 1, \
-             \"category_id\": 1, \"bbox\": [0, 0, {number}, 1]}}]}}"
-        );
-        let expected =
-            format!("DIR/truth.json: line 2 holds {number}; every box and area must be finite");
-        assert_eq!(error(&text), expected);
-    }
+             \"category_id\": 1, \"bbox\": {bbox}}}]}}"
+        ))
+    };
+    insta::assert_snapshot!(with_box("[0, 0, 1e999, 1]"), @"DIR/truth.json is not COCO ground truth: line 2, column 59: at annotations[0].bbox[2]: infinity, but every number must be finite");
+    insta::assert_snapshot!(with_box("[0, 0, NaN, 1]"), @"DIR/truth.json is not COCO ground truth: line 2, column 59: at annotations[0].bbox[2]: NaN, but every number must be finite");
+    insta::assert_snapshot!(with_box("[0, 0, -Infinity, 1]"), @"DIR/truth.json is not COCO ground truth: line 2, column 59: at annotations[0].bbox[2]: -Infinity, but every number must be finite");
+    insta::assert_snapshot!(with_box("[0, 0, null, 1]"), @"DIR/truth.json is not COCO ground truth: line 2, column 59: at annotations[0].bbox[2]: expected a number");
+    insta::assert_snapshot!(with_box("[0, 0, 1, 1, 1]"), @"DIR/truth.json is not COCO ground truth: line 2, column 63: at annotations[0].bbox: expected `]` after four numbers: [x, y, width, height]");
     let missing = load(Path::new("/no/such.json"), fixture.folder.path(), &Classes::FromFile, None);
     assert!(
         missing.unwrap_err().to_string().starts_with("cannot read the ground truth /no/such.json")
     );
+}
+
+proptest::proptest! {
+    /// Bytes of a good file that are changed, inserted or cut off: an error or other data.
+    #[test]
+    fn no_mutated_file_makes_the_reader_panic(
+        edits in proptest::collection::vec(
+            (proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>(), 0..4u8),
+            1..4,
+        ),
+    ) {
+        let fixture = Fixture::new();
+        let mut bytes = fixture.truth.to_string().into_bytes();
+        for (place, byte, edit) in edits {
+            let at = place.index(bytes.len());
+            match edit {
+                0 => bytes[at] = byte,
+                1 => bytes[at] = b"[]{},:\"\\0eE-.N"[usize::from(byte) % 14],
+                2 => bytes.insert(at, byte),
+                _ => bytes.truncate(at + 1),
+            }
+        }
+        std::fs::write(fixture.path(), bytes).unwrap();
+        if let Err(error) = fixture.load_file(&Classes::FromFile, None) {
+            let error = fixture.describe(error);
+            proptest::prop_assert!(error.contains("DIR"), "{}", error);
+        }
+    }
+}
+
+#[test]
+fn what_lvis_adds_is_read_beside_the_rest() {
+    let mut fixture = Fixture::new();
+    fixture.truth["images"][0]["neg_category_ids"] = json!([3]);
+    fixture.truth["images"][1]["not_exhaustive_category_ids"] = json!([1, 3]);
+    fixture.truth["categories"][0]["frequency"] = json!("r");
+    let federation = fixture.load(None).unwrap().federation.unwrap();
+    assert_eq!(federation.negative, [(7, vec![3])].into());
+    assert_eq!(federation.not_exhaustive, [(3, vec![1, 3])].into());
+    assert_eq!(federation.frequency, [(3, Frequency::Rare)].into());
+    assert_eq!(Fixture::new().load(None).unwrap().federation, None);
 }

@@ -5,6 +5,7 @@
 
 mod environment;
 mod flags;
+mod metrics;
 mod project;
 mod settings;
 
@@ -12,7 +13,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use environment::Environment;
-pub use flags::{BlessFlags, Cli, Command, EvalFlags, LabelKind, ProjectFlags};
+pub use flags::{
+    BlessFlags, Cli, Command, EvalFlags, LabelKind, MetricsFlags, OutputFormat, ProjectFlags,
+};
+pub(crate) use metrics::linspace;
+pub use metrics::{DetailsConfig, MetricsConfig};
 pub use project::LabelMap;
 pub use settings::Rule;
 

@@ -1,12 +1,12 @@
-//! A COCO annotation file to validated [`ImageRecord`]s.
+//! A COCO annotation file to a validated [`Dataset`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
-use super::{Bbox, Category, Dataset, GroundTruth, ImageRecord};
+use super::annotation_file::{Annotation, AnnotationFile};
+use super::{Category, Dataset, ImageRecord};
+use crate::json;
 
 /// Why ground truth could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -19,23 +19,13 @@ pub enum DatasetError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// Not JSON, or not COCO's.
-    #[error("{} is not COCO ground truth: {error}", path.display())]
-    Json {
+    /// Not JSON, or not COCO's; or it cannot be unpacked.
+    #[error("{} is not COCO ground truth: {what}", path.display())]
+    Malformed {
         /// The annotation file.
         path: PathBuf,
-        /// What and where, as line and column.
-        error: serde_json::Error,
-    },
-    /// JSON has no such number, though Python writes it.
-    #[error("{}: line {line} holds {number}; every box and area must be finite", path.display())]
-    NotFinite {
-        /// The annotation file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// `NaN`, `Infinity` or `-Infinity`.
-        number: &'static str,
+        /// Line, column, JSON path, and what was expected there.
+        what: String,
     },
     /// JSON of COCO's form with contents that contradict themselves.
     #[error("{}: {what}", path.display())]
@@ -62,45 +52,6 @@ pub enum DatasetError {
     },
 }
 
-#[derive(Deserialize)]
-struct File {
-    images: Vec<ImageEntry>,
-    annotations: Vec<AnnotationEntry>,
-    categories: Vec<CategoryEntry>,
-}
-
-#[derive(Deserialize)]
-struct ImageEntry {
-    id: i64,
-    file_name: String,
-    width: u32,
-    height: u32,
-}
-
-#[derive(Deserialize)]
-struct AnnotationEntry {
-    id: i64,
-    image_id: i64,
-    category_id: i64,
-    bbox: [f64; 4],
-    area: Option<f64>,
-    iscrowd: Option<Crowd>,
-}
-
-/// COCO writes 0 and 1; converters also write booleans.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Crowd {
-    Number(i64),
-    Bool(bool),
-}
-
-#[derive(Deserialize)]
-struct CategoryEntry {
-    id: i64,
-    name: String,
-}
-
 /// Which classes a run evaluates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Classes {
@@ -124,49 +75,52 @@ pub fn load(
     classes: &Classes,
     max_images: Option<usize>,
 ) -> Result<Dataset, DatasetError> {
-    let text =
-        std::fs::read(path).map_err(|error| DatasetError::Read { path: path.to_owned(), error })?;
-    let file: File =
-        serde_json::from_slice(&text).map_err(|error| json_error(path, &text, error))?;
+    let mut dataset = read(path, classes)?;
     let invalid = |what: String| DatasetError::Invalid { path: path.to_owned(), what };
-    let categories = categories(&file.categories, classes).map_err(invalid)?;
-    let mut records = records(&file, images).map_err(invalid)?;
-    distribute(&file.annotations, &categories, &mut records).map_err(invalid)?;
-    records.truncate(max_images.unwrap_or(usize::MAX));
-    if records.is_empty() {
+    dataset.images.truncate(max_images.unwrap_or(usize::MAX));
+    if dataset.images.is_empty() {
         return Err(invalid("there is no image to evaluate".to_owned()));
     }
-    require_files(&records, images)?;
-    Ok(Dataset {
-        categories,
-        images: records,
-        federation: None,
-        digest: blake3::hash(&text).to_hex().to_string(),
+    for image in &mut dataset.images {
+        if image.file_name.is_empty() {
+            return Err(invalid(format!("image {} has no \"file_name\"; add one", image.id)));
+        }
+        image.path = images.join(&image.file_name);
+    }
+    require_files(&dataset.images, images)?;
+    Ok(dataset)
+}
+
+/// As [`load`], for the annotations alone: no image need exist.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(path: &Path, classes: &Classes) -> Result<Dataset, DatasetError> {
+    let file = read_file(path)?;
+    let invalid = |what: String| DatasetError::Invalid { path: path.to_owned(), what };
+    let categories = categories(file.categories, classes).map_err(invalid)?;
+    unique("image id", file.images.iter().map(|image| image.id)).map_err(invalid)?;
+    unique("annotation id", file.annotations.iter().map(|annotation| annotation.truth.id))
+        .map_err(invalid)?;
+    let mut images = file.images;
+    distribute(file.annotations, &categories, &mut images)
+        .map_err(|stray| invalid(stray.explain(classes)))?;
+    Ok(Dataset { categories, images, federation: file.federation, digest: file.digest })
+}
+
+fn read_file(path: &Path) -> Result<AnnotationFile, DatasetError> {
+    let io = |error| DatasetError::Read { path: path.to_owned(), error };
+    let source = json::open(path).map_err(io)?;
+    AnnotationFile::read(source).map_err(|error| match error {
+        json::Error::Io(error) => io(error),
+        fault => DatasetError::Malformed { path: path.to_owned(), what: fault.to_string() },
     })
 }
 
-/// Tells Python's non-finite numbers, a common mistake, from other faults of syntax.
-fn json_error(path: &Path, text: &[u8], error: serde_json::Error) -> DatasetError {
-    let (line, column) = (error.line(), error.column());
-    let row = text.split(|&byte| byte == b'\n').nth(line.saturating_sub(1)).unwrap_or_default();
-    // serde_json stops at the first letter, or after the sign.
-    let near = &row[column.saturating_sub(2).min(row.len())..];
-    let number = ["NaN", "-Infinity", "Infinity"].into_iter().find(|number| {
-        (0..=1).any(|skip| near.get(skip..).is_some_and(|rest| rest.starts_with(number.as_bytes())))
-    });
-    let path = path.to_owned();
-    match number {
-        Some(number) if error.is_syntax() => DatasetError::NotFinite { path, line, number },
-        _ => DatasetError::Json { path, error },
-    }
-}
-
-fn categories(declared: &[CategoryEntry], classes: &Classes) -> Result<Vec<Category>, String> {
+fn categories(declared: Vec<Category>, classes: &Classes) -> Result<Vec<Category>, String> {
     unique("category id", declared.iter().map(|c| c.id))?;
     // Metrics are reported by name.
     unique("category name", declared.iter().map(|c| c.name.as_str()))?;
-    let declared: Vec<Category> =
-        declared.iter().map(|c| Category { id: c.id, name: c.name.clone() }).collect();
     let Classes::Only(wanted) = classes else {
         return Ok(declared);
     };
@@ -187,82 +141,60 @@ fn categories(declared: &[CategoryEntry], classes: &Classes) -> Result<Vec<Categ
     Ok(wanted.clone())
 }
 
-fn records(file: &File, folder: &Path) -> Result<Vec<ImageRecord>, String> {
-    unique("image id", file.images.iter().map(|image| image.id))?;
-    let record = |image: &ImageEntry| ImageRecord {
-        id: image.id,
-        file_name: image.file_name.clone(),
-        path: folder.join(&image.file_name),
-        width: image.width,
-        height: image.height,
-        ground_truth: Vec::new(),
-    };
-    Ok(file.images.iter().map(record).collect())
+/// An annotation that belongs nowhere.
+enum Stray {
+    Image(Annotation),
+    Category(Annotation),
+}
+
+impl Stray {
+    fn explain(self, classes: &Classes) -> String {
+        match self {
+            Self::Image(Annotation { image_id, truth }) => format!(
+                "annotation {} is on image {image_id}, which is not among its images",
+                truth.id
+            ),
+            Self::Category(Annotation { truth, .. }) => {
+                let remedy = match classes {
+                    Classes::FromFile => "which is not among its categories",
+                    Classes::Only(_) => {
+                        "which is not in the label map; reduce the file to the target classes or \
+                         pass --all-categories"
+                    }
+                };
+                format!("annotation {} has category {}, {remedy}", truth.id, truth.category_id)
+            }
+        }
+    }
 }
 
 /// Gives each image its annotations, in file order.
 fn distribute(
-    annotations: &[AnnotationEntry],
+    annotations: Vec<Annotation>,
     categories: &[Category],
-    records: &mut [ImageRecord],
-) -> Result<(), String> {
-    unique("annotation id", annotations.iter().map(|annotation| annotation.id))?;
-    let known: BTreeSet<i64> = categories.iter().map(|category| category.id).collect();
-    let index: BTreeMap<i64, usize> =
-        records.iter().enumerate().map(|(index, image)| (image.id, index)).collect();
+    images: &mut [ImageRecord],
+) -> Result<(), Stray> {
+    let known: HashSet<i64> = categories.iter().map(|category| category.id).collect();
+    let index: HashMap<i64, usize> = images.iter().map(|image| image.id).zip(0..).collect();
     for annotation in annotations {
-        let (id, image_id) = (annotation.id, annotation.image_id);
-        let Some(&image) = index.get(&image_id) else {
-            return Err(format!(
-                "annotation {id} is on image {image_id}, which is not among its images"
-            ));
-        };
-        if !known.contains(&annotation.category_id) {
-            return Err(format!(
-                "annotation {id} has category {}, which is not in the label map; reduce the file to \
-                 the target classes or pass --all-categories",
-                annotation.category_id
-            ));
+        if !known.contains(&annotation.truth.category_id) {
+            return Err(Stray::Category(annotation));
         }
-        records[image].ground_truth.push(ground_truth(annotation)?);
+        match index.get(&annotation.image_id) {
+            Some(&image) => images[image].ground_truth.push(annotation.truth),
+            None => return Err(Stray::Image(annotation)),
+        }
     }
     Ok(())
-}
-
-fn ground_truth(annotation: &AnnotationEntry) -> Result<GroundTruth, String> {
-    let bbox = Bbox::from(annotation.bbox);
-    let area = annotation.area.unwrap_or_else(|| bbox.area());
-    let numbers = [bbox.x, bbox.y, bbox.w, bbox.h, area];
-    if numbers.iter().any(|n| !n.is_finite()) || bbox.w < 0.0 || bbox.h < 0.0 || area < 0.0 {
-        return Err(format!(
-            "annotation {} has the box {:?} and area {area}; [x, y, width, height] and area must be \
-             finite, width, height and area not negative",
-            annotation.id, annotation.bbox
-        ));
-    }
-    Ok(GroundTruth {
-        id: annotation.id,
-        category_id: annotation.category_id,
-        bbox,
-        area,
-        is_crowd: match annotation.iscrowd {
-            None => false,
-            Some(Crowd::Number(number)) => number != 0,
-            Some(Crowd::Bool(is_crowd)) => is_crowd,
-        },
-        // pycocotools overwrites an annotation's `ignore` with its `iscrowd`.
-        ignore: false,
-    })
 }
 
 fn unique<T: Ord + Display>(what: &str, ids: impl Iterator<Item = T>) -> Result<(), String> {
-    let mut seen = BTreeSet::new();
-    for id in ids {
-        if let Some(id) = seen.replace(id) {
-            return Err(format!("the {what} {id} occurs twice; it must be unique"));
-        }
+    let mut ids: Vec<T> = ids.collect();
+    ids.sort_unstable();
+    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!("the {what} {} occurs twice; it must be unique", pair[0])),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn require_files(records: &[ImageRecord], folder: &Path) -> Result<(), DatasetError> {

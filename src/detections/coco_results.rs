@@ -1,11 +1,14 @@
 //! Detections in COCO's results format: `[{"image_id", "category_id", "bbox", "score"}, ...]`.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Detection;
 use crate::dataset::Bbox;
+use crate::json::{self, Cursor, Parsed, What};
 
 /// Why a results file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -20,27 +23,17 @@ pub enum ResultsError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// Not JSON, or not COCO results.
-    #[error("{} is not a COCO results file: {error}", path.display())]
-    Json {
+    /// Not JSON, or not COCO results; or numbers that no box or score can have.
+    #[error("{} is not a COCO results file: {what}", path.display())]
+    Malformed {
         /// The file.
         path: PathBuf,
-        /// What and where, as line and column.
-        error: serde_json::Error,
-    },
-    /// A number that no box or score can have.
-    #[error("{}: entry {index} has {what}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Which entry, from 0.
-        index: usize,
-        /// What is wrong.
+        /// Line, column, JSON path, and what was expected there.
         what: String,
     },
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Entry {
     image_id: i64,
     category_id: i64,
@@ -48,31 +41,117 @@ struct Entry {
     score: f64,
 }
 
-/// Reads a results file: each detection with its image's id, in file order.
+/// The detections of a results file in its order, with their image ids. Detections on the same image
+/// usually stand together, so an id is kept once for all of them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Results {
+    pieces: Vec<Piece>,
+}
+
+/// A part of the file.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Piece {
+    detections: Vec<Detection>,
+    /// Image id and one past its last detection; it begins where the one before ends.
+    runs: Vec<(i64, u32)>,
+}
+
+impl Results {
+    /// How many detections there are.
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.detections.len()).sum()
+    }
+
+    /// There is no detection.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Neighbours on the same image, with its id, in file order.
+    pub fn runs(&self) -> impl Iterator<Item = (i64, &[Detection])> {
+        self.pieces.iter().flat_map(|piece| {
+            let mut start = 0;
+            piece.runs.iter().map(move |&(image_id, end)| {
+                let run = start..end as usize;
+                start = run.end;
+                (image_id, &piece.detections[run])
+            })
+        })
+    }
+
+    /// Deals the detections out to the images with these ids, in file order.
+    pub fn by_image(&self, image_ids: impl Iterator<Item = i64>) -> ByImage<'_> {
+        let index: HashMap<i64, usize> = image_ids.zip(0..).collect();
+        let mut images = vec![Cow::Borrowed(&[][..]); index.len()];
+        let mut elsewhere = BTreeMap::new();
+        for (image_id, run) in self.runs() {
+            let Some(&image) = index.get(&image_id) else {
+                *elsewhere.entry(image_id).or_default() += run.len();
+                continue;
+            };
+            match &mut images[image] {
+                empty if empty.is_empty() => *empty = Cow::Borrowed(run),
+                begun => begun.to_mut().extend_from_slice(run),
+            }
+        }
+        ByImage { images, elsewhere }
+    }
+}
+
+/// Detections, image by image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ByImage<'r> {
+    /// In the order of the images.
+    pub images: Vec<Cow<'r, [Detection]>>,
+    /// How many detections are on images that were not asked for, by image id.
+    pub elsewhere: BTreeMap<i64, usize>,
+}
+
+/// Reads a results file, which may be packed with gzip or Zstandard, on rayon's current pool.
 ///
 /// # Errors
 /// Unreadable or malformed JSON; a score or box that is not finite, a negative width or height.
-pub fn read(path: &Path) -> Result<Vec<(i64, Detection)>, ResultsError> {
-    let text = std::fs::read(path).map_err(|error| ResultsError::Io {
-        action: "read",
-        path: path.to_owned(),
-        error,
+pub fn read(path: &Path) -> Result<Results, ResultsError> {
+    let pieces = json::records(|| json::open(path), entry).map_err(|error| match error {
+        json::Error::Io(error) => ResultsError::Io { action: "read", path: path.to_owned(), error },
+        fault => ResultsError::Malformed { path: path.to_owned(), what: fault.to_string() },
     })?;
-    let entries: Vec<Entry> = serde_json::from_slice(&text)
-        .map_err(|error| ResultsError::Json { path: path.to_owned(), error })?;
-    let check = |(index, entry): (usize, Entry)| {
-        let Entry { image_id, category_id, bbox, score } = entry;
-        let numbers = [bbox.x, bbox.y, bbox.w, bbox.h, score];
-        if numbers.iter().any(|n| !n.is_finite()) || bbox.w < 0.0 || bbox.h < 0.0 {
-            let what = format!(
-                "the box {:?} and score {score}; they must be finite, width and height not negative",
-                <[f64; 4]>::from(bbox)
-            );
-            return Err(ResultsError::Invalid { path: path.to_owned(), index, what });
+    Ok(Results { pieces })
+}
+
+/// Reads one detection.
+fn entry(cursor: &mut Cursor, piece: &mut Piece) -> Parsed<()> {
+    let (mut image_id, mut category_id, mut bbox, mut score) = (None, None, None, None);
+    cursor.object(|cursor, key| {
+        match key {
+            b"image_id" => image_id = Some(cursor.integer()?),
+            b"category_id" => category_id = Some(cursor.integer()?),
+            b"bbox" => bbox = Some(Bbox::from(cursor.four_numbers()?)),
+            b"score" => score = Some(cursor.number()?),
+            _ => cursor.skip()?,
         }
-        Ok((image_id, Detection { bbox, score, category_id }))
+        Ok(())
+    })?;
+    let (Some(image_id), Some(category_id), Some(bbox), Some(score)) =
+        (image_id, category_id, bbox, score)
+    else {
+        let present = [image_id.is_some(), category_id.is_some(), bbox.is_some(), score.is_some()];
+        let keys = ["image_id", "category_id", "bbox", "score"].into_iter().zip(present);
+        let missing = keys.filter(|(_, present)| !present).map(|(key, _)| key).next();
+        return Err(cursor.fault(What::Missing(missing.unwrap_or_default())));
     };
-    entries.into_iter().enumerate().map(check).collect()
+    if bbox.w < 0.0 || bbox.h < 0.0 {
+        let bbox = <[f64; 4]>::from(bbox);
+        let what = format!("the box {bbox:?}; width and height must not be negative");
+        return Err(cursor.fault(What::Invalid(what)));
+    }
+    piece.detections.push(Detection { bbox, score, category_id });
+    let end = piece.detections.len() as u32;
+    match piece.runs.last_mut() {
+        Some((last, last_end)) if *last == image_id => *last_end = end,
+        _ => piece.runs.push((image_id, end)),
+    }
+    Ok(())
 }
 
 /// Writes a results file, one detection a line, whole or not at all.

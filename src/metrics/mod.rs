@@ -14,6 +14,7 @@ pub mod operating_points;
 mod outcomes;
 pub mod per_image;
 pub mod practical;
+mod ranking;
 mod sum;
 pub mod summary;
 pub mod tally;
@@ -94,6 +95,23 @@ pub fn evaluate(
 ) -> Result<Evaluation, EvaluateError> {
     let plan = Plan::new(categories, coco)?;
     Ok(match_images(images, 0, practical, &plan).evaluate(categories, &plan)?)
+}
+
+/// As [`evaluate`], with the COCO protocol alone.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_coco(
+    categories: &[Category],
+    images: &[(&ImageRecord, &[Detection])],
+    params: &CocoParams,
+) -> Result<CocoMetrics, EvaluateError> {
+    let plan = Plan::new(categories, params)?;
+    let matches = images
+        .par_iter()
+        .map(|(image, dts)| matching::coco::match_image(image.id, &image.ground_truth, dts, &plan))
+        .collect();
+    Ok(coco::accumulate(&plan, matches)?)
 }
 
 /// Matches images of which the first has `first_position` among all that are evaluated.

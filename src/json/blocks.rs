@@ -1,0 +1,219 @@
+//! A long array of records, read in blocks and parsed on all threads.
+//!
+//! A block ends where one record seems to end and the next to begin: `}`, `,`, `{`. That can be wrong
+//! only inside a record, in an array of objects or a string. Every block that parses to its end proves
+//! that the next one begins where a record begins, as the first one does; so if all of them parse, all
+//! cuts were right. If one does not, the document is read once more from front to back, to tell a
+//! wrong cut from a mistake.
+
+use std::io::{self, Read};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::cursor::{Cursor, Parsed, What};
+use super::stream::Stream;
+use super::{Error, read_up_to};
+
+/// Large enough that the threads rarely meet, small enough that all of them are busy to the end.
+const BLOCK: usize = 1 << 20;
+
+/// Reads an array of records on all threads of rayon's current pool: `record` reads one and adds it
+/// to a piece. The pieces come in the order of the records. `open` may be called twice.
+///
+/// # Errors
+/// What the system or `record` said; the first mistake in the document, whatever the threads.
+pub(crate) fn records<T: Default + Send, R: Read + Send>(
+    open: impl Fn() -> io::Result<R>,
+    record: impl Fn(&mut Cursor, &mut T) -> Parsed<()> + Sync,
+) -> Result<Vec<T>, Error> {
+    let blocks = Mutex::new(Blocks::new(open()?));
+    let pieces = Mutex::new(Vec::new());
+    let failed = AtomicBool::new(false);
+    let work = || {
+        let mut text = Vec::new();
+        while !failed.load(Ordering::Relaxed) {
+            let next = blocks.lock().map(|mut blocks| blocks.next(&mut text));
+            // A fault of the file system will be met again, and said, by the second reading.
+            let Ok(Ok(place)) = next else { return failed.store(true, Ordering::Relaxed) };
+            let Some(place) = place else { return };
+            match (parse(&text, place, &record), pieces.lock()) {
+                (Ok(piece), Ok(mut pieces)) => pieces.push((place.index, piece)),
+                _ => failed.store(true, Ordering::Relaxed),
+            }
+        }
+    };
+    rayon::scope(|scope| (0..rayon::current_num_threads()).for_each(|_| scope.spawn(|_| work())));
+    if failed.into_inner() {
+        return front_to_back(open()?, record);
+    }
+    let mut pieces = pieces.into_inner().unwrap_or_default();
+    pieces.sort_unstable_by_key(|(index, _)| *index);
+    Ok(pieces.into_iter().map(|(_, piece)| piece).collect())
+}
+
+fn front_to_back<T: Default>(
+    source: impl Read,
+    record: impl Fn(&mut Cursor, &mut T) -> Parsed<()>,
+) -> Result<Vec<T>, Error> {
+    let mut pieces = Vec::new();
+    let mut stream = Stream::new(source);
+    stream.array(
+        |cursor| {
+            let mut piece = T::default();
+            record(cursor, &mut piece).map(|()| piece)
+        },
+        |piece| pieces.push(piece),
+    )?;
+    stream.end()?;
+    Ok(pieces)
+}
+
+/// Which part of the document a block is.
+#[derive(Clone, Copy)]
+struct Place {
+    index: usize,
+    is_last: bool,
+}
+
+/// Reads one block; any fault may also come from a wrong cut.
+fn parse<T: Default>(
+    text: &[u8],
+    place: Place,
+    record: impl Fn(&mut Cursor, &mut T) -> Parsed<()>,
+) -> Parsed<T> {
+    let mut piece = T::default();
+    let mut cursor = Cursor::new(text);
+    if place.index > 0 {
+        cursor.expect(b',', "`,`")?;
+    } else {
+        cursor.expect(b'[', "an array")?;
+    }
+    let mut ended = place.index == 0 && cursor.eat(b']');
+    while !ended {
+        record(&mut cursor, &mut piece)?;
+        if cursor.peek().is_none() && !place.is_last {
+            return Ok(piece);
+        }
+        ended = cursor.eat(b']');
+        if !ended {
+            cursor.expect(b',', "`,` or `]`")?;
+        }
+    }
+    match cursor.peek() {
+        None if place.is_last => Ok(piece),
+        _ => Err(cursor.fault(What::Expected("the end of the file"))),
+    }
+}
+
+/// Cuts a document into blocks.
+struct Blocks<R> {
+    source: R,
+    /// What was read beyond the last cut.
+    rest: Vec<u8>,
+    index: usize,
+    ended: bool,
+}
+
+impl<R: Read> Blocks<R> {
+    fn new(source: R) -> Self {
+        Self { source, rest: Vec::new(), index: 0, ended: false }
+    }
+
+    /// Puts the next block in the place of `text`.
+    fn next(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Place>> {
+        if self.ended {
+            return Ok(None);
+        }
+        text.clear();
+        text.append(&mut self.rest);
+        loop {
+            // Twice as much each time that no cut is found, so that all searches together stay short.
+            self.ended = read_up_to(&mut self.source, text, text.len().max(BLOCK))?;
+            if self.ended {
+                break;
+            }
+            if let Some(cut) = last_cut(text) {
+                self.rest.extend_from_slice(&text[cut..]);
+                text.truncate(cut);
+                break;
+            }
+        }
+        self.index += 1;
+        Ok(Some(Place { index: self.index - 1, is_last: self.ended }))
+    }
+}
+
+/// Where the last `,` between `}` and `{` stands.
+fn last_cut(text: &[u8]) -> Option<usize> {
+    let before = |end: usize| text[..end].iter().rposition(|b| !b.is_ascii_whitespace());
+    let mut end = text.len();
+    while let Some(brace) = text[..end].iter().rposition(|&b| b == b'{') {
+        let comma = before(brace).filter(|&at| text[at] == b',');
+        if comma.is_some_and(|at| before(at).is_some_and(|at| text[at] == b'}')) {
+            return comma;
+        }
+        end = brace;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records `{"v": N, ...}`; their numbers, in order.
+    fn numbers(text: &str) -> Result<Vec<i64>, Error> {
+        let open = || Ok(text.as_bytes());
+        let pieces = records(open, |cursor, numbers: &mut Vec<i64>| {
+            let mut number = None;
+            cursor.object(|cursor, key| match key {
+                b"v" => cursor.integer().map(|v| number = Some(v)),
+                _ => cursor.skip(),
+            })?;
+            numbers.push(number.ok_or_else(|| cursor.fault(What::Missing("v")))?);
+            Ok(())
+        })?;
+        Ok(pieces.concat())
+    }
+
+    fn document(count: i64, extra: &str) -> String {
+        let rows: Vec<String> = (0..count).map(|v| format!("{{{extra}\"v\": {v}}}")).collect();
+        format!("[{}]", rows.join(" ,\n"))
+    }
+
+    #[test]
+    fn many_blocks_give_all_records_in_order() {
+        let text = document(400_000, "");
+        assert!(text.len() > 3 * BLOCK);
+        assert_eq!(numbers(&text).unwrap(), (0..400_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_looks_like_a_boundary_inside_a_record_is_none() {
+        for extra in ["\"note\": \"}, {\", ", "\"parts\": [{}, {\"v\": 1}, {}], "] {
+            let text = document(150_000, extra);
+            assert!(text.len() > 3 * BLOCK);
+            assert_eq!(numbers(&text).unwrap(), (0..150_000).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_first_mistake_is_said_with_its_place() {
+        let text =
+            document(400_000, "").replace(": 250000}", ": 25x000}").replace(": 350000}", ": }");
+        let error = numbers(&text).unwrap_err();
+        assert_eq!(error.to_string(), "line 250001, column 9: at [250000]: expected `,` or `}`");
+    }
+
+    #[test]
+    fn an_empty_array_has_no_records_and_an_empty_file_is_cut_short() {
+        assert!(numbers(" [ ] ").unwrap().is_empty());
+        for text in ["", "[", "[{\"v\": 1}", "[{\"v\": 1},"] {
+            let error = numbers(text).unwrap_err().to_string();
+            assert!(error.ends_with("the file ends too early; it was cut short"), "{error}");
+        }
+        for text in ["[] 1", "[{\"v\": 1}] ]", "{}"] {
+            assert!(numbers(text).is_err(), "{text}");
+        }
+    }
+}
