@@ -489,29 +489,49 @@ fn an_image_that_is_there_twice_or_has_other_classes_is_an_error() {
     let plan = |first: usize| {
         DetailPlan::new(&categories()[first..], &DetailParams::default(), &coco()).unwrap()
     };
+    // Two images have the class that is missing; the lower id is named, whatever thread saw it.
     let shard = match_details(&views(&images), &plan(0));
     let fewer = plan(1);
-    assert_eq!(shard.clone().evaluate(&fewer), Err(MergeError::Foreign(20)));
+    for _ in 0..100 {
+        assert_eq!(shard.clone().evaluate(&fewer), Err(MergeError::Foreign(10)));
+    }
     let confusion_only = DetailsShard { coco: vec![], ..shard.clone() };
-    assert_eq!(confusion_only.evaluate(&fewer), Err(MergeError::Foreign(20)));
+    assert_eq!(confusion_only.evaluate(&fewer), Err(MergeError::Foreign(10)));
     let coco_only = DetailsShard { confusion: vec![], ..shard };
     let twice = coco_only.clone().merge(coco_only).evaluate(&plan(0));
     assert_eq!(twice, Err(MergeError::Duplicate { key: "id", value: 10 }));
 }
 
 #[test]
-fn matches_whose_classes_do_not_add_up_are_refused() {
+fn matches_whose_columns_do_not_add_up_are_refused() {
     let plan = DetailPlan::new(&categories(), &DetailParams::default(), &coco()).unwrap();
-    let shard = match_details(&views(&by_hand()), &plan);
-    // Class 1 has three detections on image 20, class 2 none.
-    assert_eq!(shard.coco[0].classes.iter().map(|c| c.dts_end).collect::<Vec<_>>(), [3, 3]);
-    for ends in [[3, 2], [2, 2], [4, 3], [3, 4]] {
+    let mut images = by_hand();
+    images[0].0.ground_truth.push(gt(6, 7, 400.0));
+    let shard = match_details(&views(&images), &plan);
+    let refused = |damage: &dyn Fn(&mut detgate::matching::coco::ImageMatches)| {
         let mut damaged = shard.clone();
-        for (class, end) in damaged.coco[0].classes.iter_mut().zip(ends) {
-            class.dts_end = end;
-        }
-        assert_eq!(damaged.evaluate(&plan), Err(MergeError::Foreign(20)), "{ends:?}");
+        damage(&mut damaged.coco[0]);
+        damaged.evaluate(&plan) == Err(MergeError::Foreign(20))
+    };
+    assert!(!refused(&|_| ()));
+    // Class 1 has three detections on image 20, the others none.
+    assert_eq!(shard.coco[0].classes.iter().map(|c| c.dts_end).collect::<Vec<_>>(), [3, 3, 3]);
+    for ends in [[3, 3, 2], [3, 2, 3], [2, 2, 2], [4, 3, 3], [3, 3, 4]] {
+        let damage = |image: &mut detgate::matching::coco::ImageMatches| {
+            for (class, end) in image.classes.iter_mut().zip(ends) {
+                class.dts_end = end;
+            }
+        };
+        assert!(refused(&damage), "{ends:?}");
     }
+    assert!(refused(&|image| image.scores.truncate(2)));
+    assert!(refused(&|image| image.outside.truncate(2)));
+    assert!(refused(&|image| image.outside.push(0)));
+    assert!(refused(&|image| image.positives.truncate(2)));
+    assert!(refused(&|image| image.hit_dts[0] = 3));
+    assert!(refused(&|image| image.hit_dts.truncate(0)));
+    assert!(refused(&|image| image.hit_found.truncate(0)));
+    assert!(refused(&|image| image.hit_ignored.truncate(0)));
 }
 
 #[test]

@@ -65,9 +65,9 @@ pub(super) fn accumulate(
     categories: &[Category],
     images: &[ImageConfusion],
 ) -> Result<ConfusionMatrix, MergeError> {
-    let mut ids: Vec<i64> = images.iter().map(|image| image.image_id).collect();
-    ids.sort_unstable();
-    check_unique("id", ids.into_iter())?;
+    let mut images: Vec<&ImageConfusion> = images.iter().collect();
+    images.sort_unstable_by_key(|image| image.image_id);
+    check_unique("id", images.iter().map(|image| image.image_id))?;
     let background = categories.len();
     let place = |class: Option<i64>| match class {
         Some(id) => categories.binary_search_by_key(&id, |c| c.id).ok(),

@@ -168,11 +168,15 @@ impl DetailsShard {
     /// [`MergeError`], where an image is there twice or was matched with other settings.
     pub fn evaluate(self, plan: &DetailPlan) -> Result<Details, MergeError> {
         let outcomes = outcomes::read(&plan.coco, &self.coco)?;
-        let params = &plan.params;
+        let (params, coco) = (&plan.params, &plan.coco);
+        let (operating_points, confusion) = rayon::join(
+            || operating_points::accumulate(coco, &outcomes, &params.recalls),
+            || confusion::accumulate(coco.categories(), &self.confusion),
+        );
         Ok(Details {
             params: params.clone(),
-            operating_points: operating_points::accumulate(&plan.coco, &outcomes, &params.recalls),
-            confusion: confusion::accumulate(plan.coco.categories(), &self.confusion)?,
+            operating_points,
+            confusion: confusion?,
             per_image: per_image::accumulate(&outcomes, params.score_thr),
         })
     }

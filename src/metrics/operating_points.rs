@@ -268,6 +268,8 @@ mod tests {
         assert_eq!(points(2, &[], &[]).best_f1.unwrap().tally.f1, Some(0.0));
         assert_eq!(points(0, &[(0.9, FP)], &[0.5]).best_f1, None);
         assert_eq!(points(0, &[(0.9, FP)], &[0.5]).precision_at_recall[0].reached, None);
+        // Damaged matches; 1 of 0 is no recall.
+        assert_eq!(points(0, &[(0.9, TP)], &[0.5]).precision_at_recall[0].reached, None);
     }
 
     #[test]

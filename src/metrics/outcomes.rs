@@ -69,13 +69,16 @@ impl ImageOutcomes {
 /// [`MergeError`], where two images have the same id or one was not made with this plan, which has
 /// one threshold and one area range.
 pub(super) fn read(plan: &Plan, images: &[ImageMatches]) -> Result<Vec<ImageOutcomes>, MergeError> {
-    let mut outcomes = images
-        .par_iter()
-        .map(|image| read_image(plan, image).ok_or(MergeError::Foreign(image.image_id)))
-        .collect::<Result<Vec<_>, _>>()?;
-    outcomes.par_sort_unstable_by_key(|image| image.image_id);
-    check_unique("id", outcomes.iter().map(|image| image.image_id))?;
-    Ok(outcomes)
+    let read = |image| (image, read_image(plan, image));
+    let mut outcomes: Vec<(&ImageMatches, Option<ImageOutcomes>)> =
+        images.par_iter().map(read).collect();
+    // Sorted before anything is refused, so that it is always the same image that is named.
+    outcomes.par_sort_unstable_by_key(|(image, _)| image.image_id);
+    check_unique("id", outcomes.iter().map(|(image, _)| image.image_id))?;
+    let fits = |(image, outcomes): (&ImageMatches, Option<_>)| {
+        outcomes.ok_or(MergeError::Foreign(image.image_id))
+    };
+    outcomes.into_iter().map(fits).collect()
 }
 
 /// `None` if the image does not fit the plan: matches may come from elsewhere.

@@ -7,6 +7,7 @@
 //! Deliberately absent: file names, which the caller knows by id, and AP of one image, which says
 //! little with a handful of boxes.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::outcomes::{ImageOutcomes, Outcome};
@@ -36,7 +37,7 @@ pub(super) fn accumulate(images: &[ImageOutcomes], score_thr: f64) -> Vec<ImageR
         }
         ImageResult { image_id: image.image_id, tally: Tally::of(tp, fp, positives) }
     };
-    images.iter().map(count).collect()
+    images.par_iter().map(count).collect()
 }
 
 /// The worst images, at most `limit` of them, worst first: by ascending F1; of equal F1 the one with

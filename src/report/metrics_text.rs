@@ -1,4 +1,4 @@
-//! Metrics as text: pycocotools' 12 lines, and tables of what [`crate::metrics::details`] holds.
+//! Metrics as text: pycocotools' 12 lines, and tables of what [`Details`] holds.
 //!
 //! Every function ends its text in a line break. Values are rounded, thresholds too: the JSON has
 //! them exactly. `-` is an undefined value.
