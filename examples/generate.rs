@@ -61,23 +61,29 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     anyhow::ensure!(arguments.images > 0 && arguments.classes > 0, "no images or no classes");
     fs::create_dir_all(&arguments.out)?;
-    write(&arguments)?;
+    println!("{}", write(&arguments)?);
     Ok(())
 }
 
-fn write(arguments: &Arguments) -> io::Result<()> {
+/// Returns what was written, in words.
+fn write(arguments: &Arguments) -> io::Result<String> {
     let &Arguments { images, boxes, classes, dts_per_image, seed, .. } = arguments;
     let mut instances = create(&arguments.out, "instances.json")?;
     let mut results = create(&arguments.out, "results.json")?;
     head(&mut instances, images)?;
     write!(results, "[")?;
     let (mut gt_separator, mut dt_separator) = ("", "");
-    for (record, dts) in scenes(Size { images, boxes, classes, dts_per_image }, seed) {
+    let (mut gt_count, mut dt_count) = (0, 0);
+    for (record, mut dts) in scenes(Size { images, boxes, classes, dts_per_image }, seed) {
         for gt in &record.ground_truth {
             write!(instances, "{gt_separator}")?;
             annotation(&mut instances, record.id, gt, arguments.polygons)?;
             gt_separator = ", ";
         }
+        gt_count += record.ground_truth.len();
+        dt_count += dts.len();
+        // Detectors give the best first.
+        dts.sort_by(|a, b| b.score.total_cmp(&a.score));
         for dt in &dts {
             write!(results, "{dt_separator}")?;
             detection(&mut results, record.id, dt, arguments.digits)?;
@@ -87,7 +93,8 @@ fn write(arguments: &Arguments) -> io::Result<()> {
     write!(results, "]")?;
     tail(&mut instances, classes)?;
     instances.flush()?;
-    results.flush()
+    results.flush()?;
+    Ok(format!("{images} images, {gt_count} boxes, {classes} classes, {dt_count} detections"))
 }
 
 fn create(folder: &Path, name: &str) -> io::Result<BufWriter<File>> {
