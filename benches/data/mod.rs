@@ -1,4 +1,6 @@
 //! Data sets of any size, by seed: what a fair detector says about COCO-like scenes.
+//!
+//! One image after another, so that `examples/generate.rs` can write more of them than memory holds.
 
 use std::path::PathBuf;
 
@@ -72,50 +74,81 @@ impl Random {
     }
 }
 
-/// Generates a data set; the same seed gives the same one.
+/// Generates a data set in memory; the same seed gives the same one.
 pub(crate) fn generate(size: Size, seed: u64) -> DataSet {
-    let mut random = Random(seed);
-    let categories = (0..size.classes as i64).map(|k| {
-        let id = 1 + k * 9 / 8;
-        Category { id, name: format!("class{id}") }
-    });
-    let mut next_id = 1;
-    let images = (0..size.images).map(|i| image(&mut random, size, i as i64, &mut next_id));
-    DataSet { categories: categories.collect(), images: images.collect() }
+    DataSet { categories: categories(size.classes), images: scenes(size, seed).collect() }
 }
 
-fn image(
-    random: &mut Random,
+/// The classes, whose ids have gaps.
+pub(crate) fn categories(classes: usize) -> Vec<Category> {
+    let ids = (0..classes as i64).map(|k| 1 + k * 9 / 8);
+    ids.map(|id| Category { id, name: format!("class{id}") }).collect()
+}
+
+/// The same images as [`generate`] makes, each made when it is asked for.
+pub(crate) fn scenes(size: Size, seed: u64) -> Scenes {
+    Scenes { random: Random(seed), size, made: 0, next_id: 1 }
+}
+
+/// Images with their detections; see [`scenes`].
+pub(crate) struct Scenes {
+    random: Random,
     size: Size,
-    i: i64,
-    next_id: &mut i64,
-) -> (ImageRecord, Vec<Detection>) {
-    let boxes = random.below(2 * size.boxes / size.images + 1);
-    let mut gts = Vec::new();
-    for _ in 0..boxes {
-        let bbox = random.bbox();
-        let area = bbox.area() * random.between(0.4, 1.0);
-        let is_crowd = random.unit() < 0.012;
-        gts.push(GroundTruth {
-            id: *next_id,
-            category_id: random.class(size.classes),
-            bbox,
-            area,
-            is_crowd,
-            ignore: false,
-        });
-        *next_id += 1;
+    made: usize,
+    next_id: i64,
+}
+
+impl Iterator for Scenes {
+    type Item = (ImageRecord, Vec<Detection>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.made == self.size.images {
+            return None;
+        }
+        let ground_truth = self.ground_truth();
+        let dts = (0..self.size.dts_per_image)
+            .map(|_| detection(&mut self.random, self.size, &ground_truth))
+            .collect();
+        let mut record = image(self.made);
+        record.ground_truth = ground_truth;
+        self.made += 1;
+        Some((record, dts))
     }
-    let dts = (0..size.dts_per_image).map(|_| detection(random, size, &gts)).collect();
-    let record = ImageRecord {
-        id: i * 7 + 139,
+}
+
+impl Scenes {
+    fn ground_truth(&mut self) -> Vec<GroundTruth> {
+        let random = &mut self.random;
+        let boxes = random.below(2 * self.size.boxes / self.size.images + 1);
+        let mut gts = Vec::new();
+        for _ in 0..boxes {
+            let bbox = random.bbox();
+            let area = bbox.area() * random.between(0.4, 1.0);
+            let is_crowd = random.unit() < 0.012;
+            gts.push(GroundTruth {
+                id: self.next_id,
+                category_id: random.class(self.size.classes),
+                bbox,
+                area,
+                is_crowd,
+                ignore: false,
+            });
+            self.next_id += 1;
+        }
+        gts
+    }
+}
+
+/// The image number `i` without its ground truth: nothing about it is random.
+pub(crate) fn image(i: usize) -> ImageRecord {
+    ImageRecord {
+        id: i as i64 * 7 + 139,
         file_name: format!("{i:012}.jpg"),
         path: PathBuf::new(),
         width: 640,
         height: 480,
-        ground_truth: gts,
-    };
-    (record, dts)
+        ground_truth: Vec::new(),
+    }
 }
 
 /// A tenth of the detections are near an object, and score higher as a rule.

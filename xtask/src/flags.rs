@@ -13,6 +13,7 @@ cargo xtask COMMAND
   bless ARGS       the same for `detgate bless ARGS`: accept the candidate as the baseline
   test             the whole test suite: without features, with mlflow, with torch; doctests; xtask itself
   bench ARGS       cargo bench ARGS, with libtorch
+  bench-peers ARGS time detgate against the other COCO engines, from JSON files to the 12 numbers
   ci               formatting, clippy per feature set, cargo deny if installed, then test
   doctor           one line per requirement, with the fix where one is missing
   libtorch         fetch libtorch if needed and print its folder: `export LIBTORCH=$(cargo xtask libtorch)` for an editor
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Bless(Vec<OsString>),
     Test,
     Bench(Vec<OsString>),
+    BenchPeers(Vec<OsString>),
     Ci,
     Doctor,
     /// Provision libtorch and print where it is.
@@ -62,6 +64,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         "eval" => return Ok(Command::Eval(rest)),
         "bless" => return Ok(Command::Bless(rest)),
         "bench" => return Ok(Command::Bench(rest)),
+        "bench-peers" => return Ok(Command::BenchPeers(rest)),
         "mlflow-ui" => return Ok(Command::MlflowUi(rest)),
         "load-library" => return load_library(rest),
         "--help" | "-h" | "help" => Command::Help,

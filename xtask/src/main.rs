@@ -11,6 +11,7 @@ mod libtorch;
 mod load;
 mod machine;
 mod mlflow;
+mod peers;
 mod pins;
 mod project;
 mod python;
@@ -44,6 +45,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bless(args) => project::run("bless", args),
         Command::Test => tasks::test(),
         Command::Bench(args) => tasks::bench(args),
+        Command::BenchPeers(args) => peers::run(&args),
         Command::Ci => tasks::ci(),
         Command::Doctor => Ok(doctor::run()),
         Command::Libtorch => {

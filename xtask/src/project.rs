@@ -120,7 +120,7 @@ fn build(libtorch: &Libtorch) -> Result<PathBuf> {
 }
 
 /// The release program beside this one: `<target>/debug/xtask` -> `<target>/release/detgate`.
-fn program(name: &OsStr) -> Result<PathBuf> {
+pub(crate) fn program(name: &OsStr) -> Result<PathBuf> {
     let xtask = std::env::current_exe().context("cannot find this program's own path")?;
     let Some(target) = xtask.parent().and_then(Path::parent) else {
         bail!("{} is not in a cargo target folder", xtask.display());

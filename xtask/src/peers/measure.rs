@@ -1,0 +1,139 @@
+//! One program from start to end: wall time and peak memory.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// What one run took, and what it said.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// From before the process is made until it has ended.
+    pub(crate) seconds: f64,
+    /// The most memory that was resident at once; not measured on Windows.
+    pub(crate) peak_bytes: Option<u64>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a program to its end, its output in files in `scratch`: nobody has to read a pipe meanwhile.
+///
+/// The kernel counts into a program's peak that of the process that started it. This one must therefore stay small
+/// until the last measurement: no large file is read and no large buffer made before.
+///
+/// # Errors
+/// When it cannot be started or fails; the message ends with its last words.
+pub(crate) fn run(command: &mut Command, scratch: &Path) -> Result<Run> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let (out, err) = (scratch.join("stdout.txt"), scratch.join("stderr.txt"));
+    let create = |path: &Path| {
+        File::create(path).with_context(|| format!("cannot write {}", path.display()))
+    };
+    command.stdin(Stdio::null()).stdout(create(&out)?).stderr(create(&err)?);
+    let start = Instant::now();
+    let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+    let (status, peak_bytes) = wait(child).with_context(|| format!("cannot wait for {name}"))?;
+    let seconds = start.elapsed().as_secs_f64();
+    let stderr = fs::read_to_string(&err).unwrap_or_default();
+    if !status.success() {
+        bail!("{name} failed ({status}): {}", stderr.lines().last().unwrap_or("it said nothing"));
+    }
+    let stdout =
+        fs::read_to_string(&out).with_context(|| format!("cannot read {}", out.display()))?;
+    Ok(Run { seconds, peak_bytes, stdout, stderr })
+}
+
+/// The standard library's `wait` throws away what the kernel says about memory.
+#[cfg(unix)]
+fn wait(child: Child) -> io::Result<(ExitStatus, Option<u64>)> {
+    use std::os::unix::process::ExitStatusExt;
+    let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
+    let mut status = 0;
+    // SAFETY: rusage is plain numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to locals that outlive the call, and nobody else waits for this child, which is
+        // dropped only at the end of this function.
+        let waited = unsafe { libc::wait4(pid, &mut status, 0, &mut usage) };
+        if waited == pid {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    // KiB everywhere but on macOS.
+    let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
+    let peak = u64::try_from(usage.ru_maxrss).ok().map(|size| size * unit);
+    Ok((ExitStatus::from_raw(status), peak))
+}
+
+#[cfg(not(unix))]
+fn wait(mut child: Child) -> io::Result<(ExitStatus, Option<u64>)> {
+    Ok((child.wait()?, None))
+}
+
+/// The middle one, or the mean of the two in the middle; NaN of nothing.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
+    }
+}
+
+/// Whose turn it is in a round, each once, another one first each time: neither what ran before nor a machine that
+/// grows slower favours anybody.
+pub(crate) fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |turn| (round + turn) % count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_programs_own_peak_is_measured() {
+        let scratch = tempfile::tempdir().unwrap();
+        let peak = |block: &str| {
+            let mut command = Command::new("dd");
+            command.args(["if=/dev/zero", "of=/dev/null", "count=1", block]);
+            run(&mut command, scratch.path()).unwrap().peak_bytes.unwrap()
+        };
+        let (small, large) = (peak("bs=1024"), peak("bs=268435456"));
+        assert!(large >= 256 << 20, "{large}");
+        assert!(small < 128 << 20, "{small}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn time_and_words_are_the_programs() {
+        let scratch = tempfile::tempdir().unwrap();
+        let shell = |script: &str| run(Command::new("sh").args(["-c", script]), scratch.path());
+        let slept = shell("sleep 0.2; echo done; echo note >&2").unwrap();
+        assert!(slept.seconds >= 0.2, "{}", slept.seconds);
+        assert_eq!((slept.stdout.as_str(), slept.stderr.as_str()), ("done\n", "note\n"));
+        let error = shell("echo first >&2; echo 'no such file' >&2; exit 3").unwrap_err();
+        assert!(error.to_string().ends_with("no such file"), "{error}");
+    }
+
+    #[test]
+    fn everybody_runs_once_a_round_and_is_first_in_turn() {
+        let rounds: Vec<Vec<usize>> = (0..4).map(|round| order(3, round).collect()).collect();
+        assert_eq!(rounds, [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
+    }
+
+    #[test]
+    fn the_median_needs_no_order() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
+}

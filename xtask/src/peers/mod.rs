@@ -1,0 +1,290 @@
+//! `cargo xtask bench-peers`: detgate against the other COCO engines, from files on disk to the 12 numbers.
+//!
+//! Whole processes are timed, because that is what a user waits for; every engine runs once in each round, so that
+//! a busy minute of the machine meets all of them; and each one's numbers are compared with detgate's to the last bit,
+//! because a fast engine that computes something else is no rival. Deliberately absent: engines inside of one Python
+//! process, timed after their imports; and confidence intervals, which five runs do not give.
+
+mod bandwidth;
+mod data;
+mod engines;
+mod machine;
+mod measure;
+mod numbers;
+mod options;
+mod table;
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::project::{cargo, program, repository};
+use crate::{cache, python};
+use data::{Files, Size, TENFOLD};
+use engines::{ENGINES, Engine, Program};
+use machine::threads;
+use measure::median;
+use options::Options;
+use table::{Measured, Row};
+
+/// An engine whose first run takes longer has no other: five of pycocotools' would take as long as everything else.
+const SLOW_SECONDS: f64 = 20.0;
+
+/// Runs the comparison and prints its tables.
+///
+/// # Errors
+/// When detgate or the generator does not build, or detgate fails. Another engine's failure stands in its row.
+pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
+    let Some(options) = options::parse(args)? else {
+        print!("{}", options::HELP);
+        return Ok(ExitCode::SUCCESS);
+    };
+    let root = cache::root()?;
+    let detgate = Program::Detgate(build(&["--bin", "detgate"], "detgate")?);
+    let chosen = ENGINES.iter().filter(|engine| options.peers.iter().any(|n| n == engine.name));
+    let peers: Vec<_> = chosen.map(|engine| (engine, engine.provide(&root))).collect();
+    println!("{}\n", machine::describe());
+    let mut parsing = Vec::new();
+    for &size in &options.sizes {
+        let files = data::provide(&root, size, &options)?;
+        let text = compare(&detgate, &peers, size, &files, &options, &root)?;
+        println!("{}: {:.0} MB\n\n{text}", files.about, files.bytes as f64 / 1e6);
+        let steps = detgate_steps(&detgate, &files, options.rounds, &root)?;
+        println!("{}", steps_sentence(&steps));
+        parsing
+            .extend(steps.iter().find(|(name, _)| name == "parse").map(|&(_, s)| (files.bytes, s)));
+        println!();
+    }
+    // Last, because this process must be small while others are measured.
+    println!("{}", bandwidth_sentence(&parsing));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds one target of detgate without features in release, and returns its path.
+fn build(target: &[&str], name: &str) -> Result<PathBuf> {
+    let mut command = Command::new(cargo());
+    command.args(["build", "--release", "--quiet", "--package", "detgate"]).args(target);
+    command.arg("--manifest-path").arg(repository().join("Cargo.toml"));
+    python::run(&mut command).with_context(|| format!("{name} does not build"))?;
+    program(OsStr::new(name))
+}
+
+/// One engine while it is measured.
+struct Contender<'a> {
+    name: &'static str,
+    version: &'static str,
+    program: Result<&'a Program, String>,
+    measured: Option<Measured>,
+}
+
+impl Contender<'_> {
+    fn row(self) -> Row {
+        let absent = || "not measured".to_owned();
+        let outcome = match (self.program, self.measured) {
+            (Err(why), _) => Err(why),
+            (Ok(_), measured) => measured.ok_or_else(absent),
+        };
+        Row { name: self.name.into(), version: self.version.into(), outcome }
+    }
+}
+
+/// The table of one size.
+fn compare(
+    detgate: &Program,
+    peers: &[(&'static Engine, Result<Program>)],
+    size: Size,
+    files: &Files,
+    options: &Options,
+    root: &Path,
+) -> Result<String> {
+    let mut contenders = vec![Contender {
+        name: "detgate",
+        version: env!("CARGO_PKG_VERSION"),
+        program: Ok(detgate),
+        measured: None,
+    }];
+    contenders.extend(peers.iter().map(|(engine, program)| Contender {
+        name: engine.name,
+        version: engine.version,
+        program: available(engine, program, size, options),
+        measured: None,
+    }));
+    let scratch = Scratch::make(root)?;
+    first_runs(&mut contenders, files, &scratch.0);
+    timed_rounds(&mut contenders, files, options.rounds, &scratch.0);
+    let rows: Vec<Row> = contenders.into_iter().map(Contender::row).collect();
+    let reference = rows[0].outcome.clone().map_err(|why| anyhow!("detgate: {why}"))?;
+    Ok(table::render(&rows, &reference, options.rounds))
+}
+
+fn available<'a>(
+    engine: &Engine,
+    program: &'a Result<Program>,
+    size: Size,
+    options: &Options,
+) -> Result<&'a Program, String> {
+    let program = program.as_ref().map_err(|error| format!("not installed: {error:#}"))?;
+    match engine.too_slow {
+        Some(why) if size == TENFOLD && !options.all => Err(format!("{why}; `--all` includes it")),
+        _ => Ok(program),
+    }
+}
+
+/// One run of each: brings files and libraries into the page cache, and tells every digit. Not timed, but for those
+/// that are too slow for another.
+fn first_runs(contenders: &mut [Contender], files: &Files, scratch: &Path) {
+    for contender in contenders {
+        let Ok(program) = contender.program else {
+            continue;
+        };
+        eprintln!("first run of {}", contender.name);
+        match first_run(program, files, scratch) {
+            Ok(measured) => contender.measured = Some(measured),
+            Err(error) => contender.program = Err(format!("failed: {error:#}")),
+        }
+    }
+}
+
+fn first_run(program: &Program, files: &Files, scratch: &Path) -> Result<Measured> {
+    let told = scratch.join("exact.json");
+    let run = measure::run(&mut program.exact_command(files, threads(), &told), scratch)?;
+    let numbers = program.exact(&run.stdout, &told)?;
+    let slow = run.seconds > SLOW_SECONDS;
+    let (seconds, peak_bytes) =
+        if slow { (vec![run.seconds], run.peak_bytes) } else { (Vec::new(), None) };
+    Ok(Measured { seconds, peak_bytes, numbers })
+}
+
+fn timed_rounds(contenders: &mut [Contender], files: &Files, rounds: usize, scratch: &Path) {
+    let quick = |contender: &&mut Contender| {
+        contender.measured.as_ref().is_some_and(|measured| measured.seconds.is_empty())
+    };
+    let mut contenders: Vec<_> = contenders.iter_mut().filter(quick).collect();
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
+        for turn in measure::order(contenders.len(), round) {
+            timed_run(contenders[turn], files, scratch);
+        }
+    }
+}
+
+fn timed_run(contender: &mut Contender, files: &Files, scratch: &Path) {
+    let (Ok(program), Some(measured)) = (&contender.program, contender.measured.as_mut()) else {
+        return;
+    };
+    let run = measure::run(&mut program.command(files, threads()), scratch).and_then(|run| {
+        numbers::check_printed(&numbers::printed(&run.stdout)?, &measured.numbers)?;
+        Ok(run)
+    });
+    match run {
+        Ok(run) => {
+            measured.seconds.push(run.seconds);
+            measured.peak_bytes = measured.peak_bytes.max(run.peak_bytes);
+        }
+        Err(error) => contender.program = Err(format!("failed: {error:#}")),
+    }
+}
+
+/// Where detgate's own time goes: the median of each step it names.
+fn detgate_steps(
+    detgate: &Program,
+    files: &Files,
+    rounds: usize,
+    root: &Path,
+) -> Result<Vec<(String, f64)>> {
+    let scratch = Scratch::make(root)?;
+    let mut command = detgate.command(files, threads());
+    command.arg("--timings");
+    let mut runs = Vec::new();
+    for _ in 0..rounds {
+        runs.push(steps(&measure::run(&mut command, &scratch.0)?.stderr));
+    }
+    let names = runs[0].iter().map(|(name, _)| name.clone());
+    let medians = names.map(|name| {
+        let of = |run: &Vec<(String, f64)>| run.iter().find(|(n, _)| *n == name).map(|&(_, s)| s);
+        let seconds: Vec<f64> = runs.iter().filter_map(of).collect();
+        (name, median(&seconds))
+    });
+    Ok(medians.collect())
+}
+
+/// Lines such as `parse 0.0310 s`.
+fn steps(stderr: &str) -> Vec<(String, f64)> {
+    let step = |line: &str| {
+        let (name, seconds) = line.strip_suffix(" s")?.rsplit_once(' ')?;
+        Some((name.trim().to_owned(), seconds.parse().ok()?))
+    };
+    stderr.lines().filter_map(step).collect()
+}
+
+fn steps_sentence(steps: &[(String, f64)]) -> String {
+    let parts: Vec<String> = steps.iter().map(|(name, s)| format!("{name} {s:.3} s")).collect();
+    format!("Where detgate's time goes (medians): {}.", parts.join(", "))
+}
+
+fn bandwidth_sentence(parsing: &[(u64, f64)]) -> String {
+    let speed = bandwidth::measure(threads(), bandwidth::BYTES);
+    let rates = parsing.iter().map(|&(bytes, seconds)| {
+        let rate = bytes as f64 / seconds;
+        format!("{:.2} GB/s ({:.0} % of reading)", rate / 1e9, 100.0 * rate / speed.read)
+    });
+    let rates: Vec<String> = rates.collect();
+    format!(
+        "Memory in the same run, {} threads: read at {:.1} GB/s, copied at {:.1} GB/s. detgate parses at {}.",
+        threads(),
+        speed.read / 1e9,
+        speed.copy / 1e9,
+        if rates.is_empty() { "a speed it did not tell".to_owned() } else { rates.join(", then ") },
+    )
+}
+
+/// A folder for the programs' output, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make(root: &Path) -> Result<Scratch> {
+        let folder = root.join(format!("bench-scratch-{}", std::process::id()));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Scratch(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A few kilobytes in the cache are no reason to fail.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_read_among_other_lines() {
+        let text = "note: 3 annotations are crowds\nparse 0.0310 s\ngroup  0.0025 s\n";
+        assert_eq!(steps(text), [("parse".to_owned(), 0.031), ("group".to_owned(), 0.0025)]);
+        assert_eq!(
+            steps_sentence(&steps(text)),
+            "Where detgate's time goes (medians): parse 0.031 s, group 0.003 s."
+        );
+    }
+
+    #[test]
+    fn slow_engines_are_left_out_of_the_largest_size_only_and_say_how_to_get_them() {
+        let slow = &ENGINES[0];
+        let program = Ok(Program::Detgate("detgate".into()));
+        let mut options = Options::default();
+        let why = available(slow, &program, TENFOLD, &options).err().unwrap();
+        assert!(why.contains("minutes") && why.contains("--all"), "{why}");
+        assert!(available(slow, &program, data::VAL, &options).is_ok());
+        options.all = true;
+        assert!(available(slow, &program, TENFOLD, &options).is_ok());
+        let missing = Err(anyhow!("no wheel for this platform"));
+        let why = available(slow, &missing, data::VAL, &options).err().unwrap();
+        assert!(why.contains("no wheel"), "{why}");
+    }
+}

@@ -1,0 +1,122 @@
+//! Measurements in, Markdown out.
+
+use super::measure::median;
+use super::numbers::{Numbers, agreement};
+
+/// One engine at one size.
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// The measurements, or why there are none.
+    pub(crate) outcome: Result<Measured, String>,
+}
+
+/// What an engine's runs gave.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    /// Wall time of each timed run; at least one.
+    pub(crate) seconds: Vec<f64>,
+    /// The highest of its runs.
+    pub(crate) peak_bytes: Option<u64>,
+    pub(crate) numbers: Numbers,
+}
+
+const HEADER: [&str; 7] =
+    ["engine", "version", "median s", "min s", "ratio", "peak MB", "12 numbers equal detgate's"];
+
+/// A table with the fastest first and the missing last; `rounds` is how many were asked for.
+pub(crate) fn render(rows: &[Row], reference: &Measured, rounds: usize) -> String {
+    let mut sorted: Vec<&Row> = rows.iter().collect();
+    let seconds = |row: &Row| row.outcome.as_ref().map_or(f64::INFINITY, |m| median(&m.seconds));
+    sorted.sort_by(|a, b| seconds(a).total_cmp(&seconds(b)));
+    let mut lines = vec![HEADER.map(str::to_owned)];
+    lines.extend(sorted.iter().map(|row| cells(row, reference, rounds)));
+    aligned(&lines)
+}
+
+fn cells(row: &Row, reference: &Measured, rounds: usize) -> [String; 7] {
+    let (name, version) = (row.name.clone(), row.version.clone());
+    let none = || "-".to_owned();
+    let measured = match &row.outcome {
+        Ok(measured) => measured,
+        Err(why) => return [name, version, none(), none(), none(), none(), why.clone()],
+    };
+    let time = median(&measured.seconds);
+    let fewer = match measured.seconds.len() {
+        n if n >= rounds => String::new(),
+        1 => " (1 run)".into(),
+        n => format!(" ({n} runs)"),
+    };
+    let fastest = measured.seconds.iter().copied().fold(f64::INFINITY, f64::min);
+    [
+        name,
+        version,
+        format!("{time:.3}{fewer}"),
+        format!("{fastest:.3}"),
+        format!("{:.2}", time / median(&reference.seconds)),
+        measured.peak_bytes.map_or_else(none, |bytes| format!("{:.0}", bytes as f64 / 1e6)),
+        agreement(&reference.numbers, &measured.numbers),
+    ]
+}
+
+/// Markdown: words to the left, numbers to the right.
+fn aligned(lines: &[[String; 7]]) -> String {
+    let numeric = |column: usize| (2..6).contains(&column);
+    let width = |column: usize| {
+        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(3)
+    };
+    let widths: Vec<usize> = (0..HEADER.len()).map(width).collect();
+    let rule = widths.iter().enumerate().map(|(column, &width)| {
+        if numeric(column) { format!("{}:", "-".repeat(width - 1)) } else { "-".repeat(width) }
+    });
+    let rule = format!("| {} |\n", rule.collect::<Vec<_>>().join(" | "));
+    let mut text = String::new();
+    for (i, line) in lines.iter().enumerate() {
+        let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+            if numeric(column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        text += &format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
+        if i == 0 {
+            text += &rule;
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(seconds: &[f64], peak_mb: u64, numbers: Numbers) -> Measured {
+        Measured { seconds: seconds.to_vec(), peak_bytes: Some(peak_mb * 1_000_000), numbers }
+    }
+
+    fn row(name: &str, outcome: Result<Measured, String>) -> Row {
+        Row { name: name.into(), version: "1.0".into(), outcome }
+    }
+
+    #[test]
+    fn the_fastest_is_first_and_what_is_missing_says_why() {
+        let ours = measured(&[0.2, 0.1, 0.3], 90, [0.5; 12]);
+        let mut off = [0.5; 12];
+        off[3] = 0.25;
+        let rows = [
+            row("absent", Err("no wheel".into())),
+            row("slow", Ok(measured(&[60.0], 1900, off))),
+            row("detgate", Ok(ours.clone())),
+        ];
+        let expected = "\
+| engine  | version |       median s |  min s |  ratio | peak MB | 12 numbers equal detgate's         |
+| ------- | ------- | -------------: | -----: | -----: | ------: | ---------------------------------- |
+| detgate | 1.0     |          0.200 |  0.100 |   1.00 |      90 | all 12, to the last bit            |
+| slow    | 1.0     | 60.000 (1 run) | 60.000 | 300.00 |    1900 | 11 of 12, others up to 2.5e-1 apart |
+| absent  | 1.0     |              - |      - |      - |       - | no wheel                           |
+";
+        let text = render(&rows, &ours, 3);
+        let squeezed =
+            |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").replace('-', "");
+        assert_eq!(squeezed(&text), squeezed(expected), "\n{text}");
+        let lengths: Vec<usize> = text.lines().map(str::len).collect();
+        assert!(lengths.windows(2).all(|pair| pair[0] == pair[1]), "columns are aligned\n{text}");
+    }
+}
