@@ -1,6 +1,7 @@
-//! The metric engine: overlaps, matching, accumulation, and the whole, on generated data.
+//! The metric engine: overlaps, reading, matching, accumulation, and the whole, on generated data.
 //!
-//! `val` is as large as COCO val2017 with the detections of a usual submission.
+//! `val` is as large as COCO val2017 with the detections of a usual submission, `val_x10` ten times
+//! that. Against other engines: `cargo xtask bench-peers`.
 
 mod data;
 
@@ -8,15 +9,17 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use data::{DataSet, Size, generate};
-use detgate::dataset::{Bbox, ImageRecord};
-use detgate::detections::Detection;
+use detgate::dataset::{self, Bbox, Classes, ImageRecord};
+use detgate::detections::{Detection, coco_results};
 use detgate::matching::coco::{CocoParams, Plan, match_image};
 use detgate::matching::iou::{Region, iou_matrix};
 use detgate::matching::practical::{self, PracticalParams};
 use detgate::metrics::details::{DetailParams, DetailPlan, details, match_details};
 use detgate::metrics::{coco, evaluate};
+use serde_json::json;
 
 const SMALL: Size = Size { images: 120, boxes: 400, classes: 3, dts_per_image: 30 };
+const VAL_X10: Size = Size { images: 50_000, boxes: 360_000, classes: 80, dts_per_image: 100 };
 const VAL: Size = Size { images: 5_000, boxes: 36_000, classes: 80, dts_per_image: 100 };
 
 fn views(set: &DataSet) -> Vec<(&ImageRecord, &[Detection])> {
@@ -34,6 +37,42 @@ fn overlaps(c: &mut Criterion) {
     group.bench_function(format!("{}x{}", dts.len(), gts.len()), |b| {
         b.iter(|| iou_matrix(black_box(&dts), black_box(&gts)))
     });
+}
+
+/// From files, which the page cache holds, to what matching works on.
+fn reading(c: &mut Criterion) {
+    let folder = tempfile::tempdir().unwrap();
+    let (gt, dt) = (folder.path().join("gt.json"), folder.path().join("dt.json"));
+    let mut group = c.benchmark_group("read");
+    group.sample_size(10);
+    for (name, size) in [("small", SMALL), ("val", VAL), ("val_x10", VAL_X10)] {
+        let set = generate(size, 1);
+        std::fs::write(&gt, annotations(&set)).unwrap();
+        coco_results::write(&dt, set.images.iter().map(|(i, dts)| (i.id, &dts[..]))).unwrap();
+        drop(set);
+        group.throughput(Throughput::Bytes(gt.metadata().unwrap().len()));
+        group.bench_function(format!("annotations_{name}"), |b| {
+            b.iter(|| dataset::read(&gt, &Classes::FromFile).unwrap())
+        });
+        group.throughput(Throughput::Bytes(dt.metadata().unwrap().len()));
+        group.bench_function(format!("results_{name}"), |b| {
+            b.iter(|| coco_results::read(&dt).unwrap())
+        });
+    }
+}
+
+fn annotations(set: &DataSet) -> String {
+    let images = set.images.iter().map(|(image, _)| json!({"id": image.id})).collect::<Vec<_>>();
+    let annotations = set.images.iter().flat_map(|(image, _)| {
+        image.ground_truth.iter().map(|gt| {
+            json!({"id": gt.id, "image_id": image.id, "category_id": gt.category_id, "bbox": gt.bbox,
+                   "area": gt.area, "iscrowd": u8::from(gt.is_crowd)})
+        })
+    });
+    let annotations: Vec<_> = annotations.collect();
+    let categories: Vec<_> =
+        set.categories.iter().map(|c| json!({"id": c.id, "name": c.name})).collect();
+    json!({"images": images, "annotations": annotations, "categories": categories}).to_string()
 }
 
 fn matching(c: &mut Criterion) {
@@ -79,7 +118,7 @@ fn accumulation(c: &mut Criterion) {
 
 fn whole(c: &mut Criterion) {
     let mut group = c.benchmark_group("evaluate");
-    for (name, size) in [("small", SMALL), ("val", VAL)] {
+    for (name, size) in [("small", SMALL), ("val", VAL), ("val_x10", VAL_X10)] {
         let set = generate(size, 1);
         let views = views(&set);
         let (practical, coco) = (PracticalParams::default(), CocoParams::default());
@@ -112,5 +151,5 @@ fn beyond_the_numbers(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, overlaps, matching, accumulation, whole, beyond_the_numbers);
+criterion_group!(benches, overlaps, reading, matching, accumulation, whole, beyond_the_numbers);
 criterion_main!(benches);
