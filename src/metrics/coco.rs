@@ -10,6 +10,8 @@
 //! - Recalls are read off in the order given, up to the first that is not reached; with recall
 //!   thresholds that do not ascend, the rest is 0 even where it was reached.
 //!
+//! [`Fix::AbsentClasses`] and [`Fix::Ties`] mend the first and the third.
+//!
 //! Only true positives change recall, and precision has its maxima there. So a curve is kept as its
 //! true positives, which are few, and gives the same numbers as the array over all detections.
 //!
@@ -22,9 +24,12 @@ use rayon::prelude::*;
 use super::summary::CocoMetrics;
 use super::{MergeError, check_unique};
 use crate::matching::coco::{ImageMatches, Plan};
-use crate::matching::descending_key;
+use crate::matching::{Fix, descending_key};
 
 /// Precision, recall and scores at every setting: `COCOeval.eval`.
+///
+/// With [`Fix::AbsentClasses`] there can be precision where there is no recall; without classes
+/// (`use_cats`) there is one class.
 ///
 /// The arrays are asked with indices of IoU threshold `t`, recall threshold `r`, class `k`, area
 /// range `a` and detection limit `m`; classes and limits ascend.
@@ -49,7 +54,7 @@ const ABSENT: f64 = -1.0;
 impl Curves {
     fn absent(plan: &Plan) -> Self {
         let (t, r) = (plan.iou_thrs.len(), plan.rec_thrs.len());
-        let (k, a, m) = (plan.categories.len(), plan.area_ranges.len(), plan.max_dets.len());
+        let (k, a, m) = (plan.classes.len(), plan.area_ranges.len(), plan.max_dets.len());
         let cells = k * a * m * t;
         let (precision, scores) = (vec![ABSENT; cells * r], vec![ABSENT; cells * r]);
         Self { t, r, k, a, m, precision, scores, recall: vec![ABSENT; cells] }
@@ -67,9 +72,9 @@ impl Curves {
 
     /// Score of the detection at which recall `r` is reached; 0 where it is not, `None` as above.
     pub fn score(&self, t: usize, r: usize, k: usize, a: usize, m: usize) -> Option<f64> {
-        self.recall(t, k, a, m)?;
         let first = self.cell(t, k, a, m)? * self.r;
-        self.scores[first..first + self.r].get(r).copied()
+        let score = self.scores[first..first + self.r].get(r).copied()?;
+        self.precision(t, r, k, a, m).map(|_| score)
     }
 
     /// Recall of all detections; `None` as above.
@@ -79,10 +84,11 @@ impl Curves {
 
     /// Precision at every recall threshold; empty where there is no ground truth.
     pub(super) fn precisions(&self, t: usize, k: usize, a: usize, m: usize) -> &[f64] {
-        match (self.recall(t, k, a, m), self.cell(t, k, a, m)) {
-            (Some(_), Some(cell)) => &self.precision[cell * self.r..(cell + 1) * self.r],
-            _ => &[],
-        }
+        let Some(cell) = self.cell(t, k, a, m) else {
+            return &[];
+        };
+        let row = &self.precision[cell * self.r..(cell + 1) * self.r];
+        if row.first().is_some_and(|&precision| precision > ABSENT) { row } else { &[] }
     }
 
     fn cell(&self, t: usize, k: usize, a: usize, m: usize) -> Option<usize> {
@@ -97,7 +103,12 @@ impl Curves {
 ///
 /// # Errors
 /// [`MergeError`], where two images have the same id or one was not made with this plan.
-pub fn accumulate(plan: &Plan, mut images: Vec<ImageMatches>) -> Result<CocoMetrics, MergeError> {
+pub fn accumulate(plan: &Plan, images: Vec<ImageMatches>) -> Result<CocoMetrics, MergeError> {
+    Ok(CocoMetrics::summarize(plan, curves(plan, images)?))
+}
+
+/// The curves of [`accumulate`].
+pub(super) fn curves(plan: &Plan, mut images: Vec<ImageMatches>) -> Result<Curves, MergeError> {
     images.par_sort_unstable_by_key(|image| image.image_id);
     check_unique("id", images.iter().map(|image| image.image_id))?;
     let classes = Ranked::by_class(plan, &images)?;
@@ -114,7 +125,7 @@ pub fn accumulate(plan: &Plan, mut images: Vec<ImageMatches>) -> Result<CocoMetr
         ranked.dts.sort_by_key(|dt| descending_key(dt.score));
         ranked.fill(plan, Block { precision, scores, recall });
     });
-    Ok(CocoMetrics::summarize(plan, curves))
+    Ok(curves)
 }
 
 /// Where one class is in an image's columns.
@@ -194,7 +205,7 @@ impl Ranked {
             hits: Vec::new(),
             positives: vec![0; plan.area_ranges.len()],
         };
-        let mut classes: Vec<Self> = plan.categories.iter().map(|_| empty()).collect();
+        let mut classes: Vec<Self> = plan.classes.iter().map(|_| empty()).collect();
         for image in images {
             deal(plan, image, &mut classes).ok_or(MergeError::Foreign(image.image_id))?;
         }
@@ -227,18 +238,26 @@ impl Ranked {
         let (t, r, m) = (plan.iou_thrs.len(), plan.rec_thrs.len(), plan.max_dets.len());
         let mut curves: Vec<Curve> = Vec::new();
         curves.resize_with(plan.area_ranges.len() * t, Curve::default);
+        let in_steps = plan.fixes.contains(Fix::Ties);
+        let never_absent = plan.fixes.contains(Fix::AbsentClasses)
+            && self.positives.iter().all(|&positives| positives == 0);
         for (limit, &max_det) in plan.max_dets.iter().enumerate() {
-            let first_score = self.walk(max_det, t, &mut curves);
+            let walk = if in_steps { Self::walk_in_steps } else { Self::walk };
+            let first_score = walk(self, max_det, t, &mut curves);
             for (i, curve) in curves.iter_mut().enumerate() {
                 let (a, t_index) = (i / t, i % t);
                 let positives = self.positives[a];
-                if positives == 0 {
-                    continue;
-                }
                 let cell = (a * m + limit) * t + t_index;
                 let cells = cell * r..(cell + 1) * r;
                 let (precision, scores) =
                     (&mut block.precision[cells.clone()], &mut block.scores[cells]);
+                if positives == 0 {
+                    if never_absent && self.has_false_positive(a, t_index, max_det) {
+                        precision.fill(0.0);
+                        scores.fill(0.0);
+                    }
+                    continue;
+                }
                 block.recall[cell] = curve.recall(positives);
                 curve.read_off(positives, first_score, &plan.rec_thrs, precision, scores);
             }
@@ -278,6 +297,53 @@ impl Ranked {
     }
 }
 
+impl Ranked {
+    /// As [`Self::walk`], with all detections of one score in one step: [`Fix::Ties`].
+    fn walk_in_steps(&self, max_det: usize, t: usize, curves: &mut [Curve]) -> Option<f64> {
+        curves.iter_mut().for_each(Curve::clear);
+        let areas = self.positives.len();
+        let dts = self.dts.iter().filter(|dt| (dt.rank as usize) < max_det);
+        let dts: Vec<&RankedDt> = dts.collect();
+        // `[masks]`, as in `walk`, and `[areas, t]`: true positives of the step.
+        let (mut far, mut found_now) = (vec![0u64; self.masks.len()], vec![0usize; curves.len()]);
+        for step in dts.chunk_by(|a, b| descending_key(a.score) == descending_key(b.score)) {
+            found_now.fill(0);
+            for dt in step {
+                if dt.hit == NO_HIT {
+                    far[dt.mask as usize] += 1;
+                    continue;
+                }
+                for i in 0..curves.len() {
+                    let (found, ignored) = self.hits[dt.hit as usize * areas + i / t];
+                    let counted = self.masks[dt.mask as usize] >> (i / t) & 1 == 0;
+                    if found >> (i % t) & 1 == 1 {
+                        found_now[i] += 1;
+                    } else if counted && ignored >> (i % t) & 1 == 0 {
+                        curves[i].near_fps += 1;
+                    }
+                }
+            }
+            for (i, (curve, &count)) in curves.iter_mut().zip(&found_now).enumerate() {
+                let counts = self.masks.iter().zip(&far);
+                let inside = counts.filter(|(mask, _)| **mask >> (i / t) & 1 == 0);
+                curve.true_positives(count, inside.map(|(_, n)| n).sum(), step[0].score + 0.0);
+            }
+        }
+        // Which zero comes first must not depend on the order either.
+        dts.first().map(|dt| dt.score + 0.0)
+    }
+
+    /// Whether a detection counts against precision in range `a` at threshold `t`, of a class
+    /// without ground truth to find.
+    fn has_false_positive(&self, a: usize, t: usize, max_det: usize) -> bool {
+        let ignored = |row: u32| self.hits[row as usize * self.positives.len() + a].1 >> t & 1 == 1;
+        self.dts
+            .iter()
+            .filter(|dt| (dt.rank as usize) < max_det && self.masks[dt.mask as usize] >> a & 1 == 0)
+            .any(|dt| dt.hit == NO_HIT || !ignored(dt.hit))
+    }
+}
+
 /// Place of `mask` among `masks`, where it is added if it is new.
 fn place(masks: &mut Vec<u32>, mask: u32) -> u32 {
     let known = masks.iter().position(|&m| m == mask);
@@ -311,6 +377,14 @@ impl Curve {
         // `tp / (fp+tp+np.spacing(1))`, line 385.
         self.precision.push(tp / (fp + tp + f64::EPSILON));
         self.scores.push(score);
+    }
+
+    /// `count` at once: at none of them is precision what it would be without the others.
+    fn true_positives(&mut self, count: usize, far_fps: u64, score: f64) {
+        let tp = self.precision.len() + count;
+        let fp = (self.near_fps + far_fps) as f64;
+        self.precision.resize(tp, tp as f64 / (fp + tp as f64 + f64::EPSILON));
+        self.scores.resize(tp, score);
     }
 
     fn recall(&self, positives: u64) -> f64 {

@@ -1,4 +1,4 @@
-//! Numbers over a data set: both protocols, always.
+//! Numbers over a data set: both protocols, always; and on request by the rules of [`lvis`].
 //!
 //! Evaluation is a map over images ([`match_images`]) and an associative merge ([`Shard::merge`],
 //! [`Shard::evaluate`]). A [`Shard`] may be made anywhere; whatever the shards, their order or the
@@ -8,6 +8,7 @@
 //! on the number of images, which the caller applies to both protocols alike.
 
 pub mod coco;
+pub mod lvis;
 pub mod practical;
 mod sum;
 pub mod summary;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use detgate::dataset::{Bbox, Category, GroundTruth, ImageRecord};
 use detgate::detections::Detection;
+use detgate::matching::Fixes;
 use detgate::matching::coco::{AreaRange, CocoParams};
 use detgate::matching::practical::PracticalParams;
 use detgate::metrics::{Evaluation, evaluate};
@@ -168,6 +169,8 @@ impl Record {
             rec_thrs: params.rec_thrs.clone().unwrap_or(default.rec_thrs),
             max_dets: params.max_dets.clone().unwrap_or(default.max_dets),
             area_ranges: ranges.unwrap_or(default.area_ranges),
+            use_cats: true,
+            fixes: Fixes::default(),
         }
     }
 
