@@ -9,6 +9,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use data::{DataSet, Size, generate};
+use detgate::config::Fixes;
 use detgate::dataset::{self, Bbox, Classes, ImageRecord};
 use detgate::detections::{Detection, coco_results};
 use detgate::matching::coco::{CocoParams, Plan, match_image};
@@ -52,7 +53,7 @@ fn reading(c: &mut Criterion) {
         drop(set);
         group.throughput(Throughput::Bytes(gt.metadata().unwrap().len()));
         group.bench_function(format!("annotations_{name}"), |b| {
-            b.iter(|| dataset::read(&gt, &Classes::FromFile).unwrap())
+            b.iter(|| dataset::read(&gt, &Classes::FromFile, Fixes::default()).unwrap())
         });
         group.throughput(Throughput::Bytes(dt.metadata().unwrap().len()));
         group.bench_function(format!("results_{name}"), |b| {

@@ -4,14 +4,17 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use detgate::config::{DetailsConfig, MetricsConfig, MetricsFlags, OutputFormat};
+use detgate::config::{
+    DetailsConfig, Fix, Fixes, MetricsConfig, MetricsFlags, OutputFormat, Rules,
+};
 use detgate::dataset::{self, AnnotationFormat, Category, Dataset, ImageRecord};
 use detgate::detections::Detection;
 use detgate::detections::coco_results::{self, ByImage, Results};
 use detgate::matching::coco::{AreaRange, CocoParams};
 use detgate::metrics::details::{DetailParams, details};
+use detgate::metrics::lvis::{self, LvisParams};
 use detgate::metrics::{self, per_image};
-use detgate::report::{self, MetricsReport, MetricsSubject, metrics_text};
+use detgate::report::{self, MetricsReport, MetricsSubject, Numbers, metrics_text};
 
 /// An image, and what was found on it.
 type View<'a> = (&'a ImageRecord, &'a [Detection]);
@@ -31,12 +34,12 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
         std::iter::zip(&dataset.images, by_image.images.iter().map(AsRef::as_ref)).collect();
     note_unknown_categories(&dataset.categories, &views);
     clock.lap("group");
-    let params = coco_params(&config);
-    let coco = metrics::evaluate_coco(&dataset.categories, &views, &params)?;
+    let numbers = evaluate(&config, &dataset, &views)?;
     clock.lap("evaluate");
     let details = match &config.details {
         Some(wanted) => {
-            Some(details(&dataset.categories, &views, &detail_params(wanted), &params)?)
+            let (params, coco) = (detail_params(wanted), coco_params(&config));
+            Some(details(&dataset.categories, &views, &params, &coco)?)
         }
         None => None,
     };
@@ -44,8 +47,7 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
     let report = MetricsReport {
         schema: report::SCHEMA,
         data: subject(&dataset, &results),
-        settings: &params,
-        coco: &coco,
+        numbers,
         details: details.as_ref(),
     };
     Ok(match config.format {
@@ -62,10 +64,37 @@ fn start_threads(config: &MetricsConfig) -> anyhow::Result<()> {
 
 fn ground_truth(config: &MetricsConfig) -> anyhow::Result<Dataset> {
     Ok(match dataset::annotations_format(&config.gt)? {
-        AnnotationFormat::CocoJson => dataset::read(&config.gt, &dataset::Classes::FromFile)?,
+        AnnotationFormat::CocoJson => {
+            dataset::read(&config.gt, &dataset::Classes::FromFile, reader_fixes(config))?
+        }
         AnnotationFormat::YoloFolder => dataset::load_yolo(&config.gt, None)?,
         AnnotationFormat::VocFolder => dataset::load_voc(&config.gt, None)?,
     })
+}
+
+/// `lvis` honours an annotation's `ignore` key, which pycocotools overwrites.
+fn reader_fixes(config: &MetricsConfig) -> Fixes {
+    let lvis = (config.rules == Rules::Lvis).then_some(Fix::IgnoreKey);
+    config.fixes.iter().chain(lvis).collect()
+}
+
+fn evaluate(config: &MetricsConfig, dataset: &Dataset, views: &[View]) -> anyhow::Result<Numbers> {
+    let settings = coco_params(config);
+    if config.rules == Rules::Coco {
+        let metrics = metrics::evaluate_coco(&dataset.categories, views, &settings)?;
+        return Ok(Numbers::Coco { settings, metrics });
+    }
+    let Some(federation) = &dataset.federation else {
+        bail!(
+            "{} has none of LVIS' keys (neg_category_ids, not_exhaustive_category_ids, frequency); \
+             leave --lvis out",
+            config.gt.display()
+        );
+    };
+    let CocoParams { iou_thrs, rec_thrs, area_ranges, fixes, .. } = settings;
+    let settings = LvisParams { iou_thrs, rec_thrs, area_ranges, fixes };
+    let metrics = lvis::evaluate(&dataset.categories, federation, views, &settings)?;
+    Ok(Numbers::Lvis { settings, metrics })
 }
 
 /// pycocotools stops there too: results and ground truth that do not belong together are a mistake.
@@ -112,6 +141,8 @@ fn coco_params(config: &MetricsConfig) -> CocoParams {
         rec_thrs: config.rec_thrs.clone().unwrap_or(default.rec_thrs),
         max_dets: config.max_dets.clone().unwrap_or(default.max_dets),
         area_ranges: ranges.unwrap_or(default.area_ranges),
+        use_cats: !config.class_agnostic,
+        fixes: config.fixes,
     }
 }
 
@@ -133,9 +164,17 @@ fn subject(dataset: &Dataset, results: &Results) -> MetricsSubject {
 }
 
 fn text(config: &MetricsConfig, report: &MetricsReport, dataset: &Dataset) -> String {
-    let mut text = metrics_text::coco_lines(&report.coco.summary, report.settings);
+    let (mut text, classes) = match &report.numbers {
+        Numbers::Coco { settings, metrics } => {
+            (metrics_text::coco_lines(&metrics.summary, settings), metrics_text::per_class(metrics))
+        }
+        Numbers::Lvis { settings, metrics } => (
+            metrics_text::lvis_lines(&metrics.summary, settings),
+            metrics_text::lvis_per_class(metrics),
+        ),
+    };
     if config.per_class {
-        text += &format!("\n{}", metrics_text::per_class(report.coco));
+        text += &format!("\n{classes}");
     }
     if let (Some(details), Some(wanted)) = (report.details, &config.details) {
         let worst = per_image::worst_first(&details.per_image, wanted.worst);

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::Fixes;
+
 /// Tells whether a change broke your object detector.
 #[derive(Debug, Parser)]
 #[command(name = "detgate", version, after_help = EXIT_CODES)]
@@ -140,6 +142,15 @@ pub struct MetricsFlags {
     /// How to print the numbers
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: OutputFormat,
+    /// LVIS' rules instead of COCO's; the ground truth must be an LVIS file
+    #[arg(long, conflicts_with_all = ["class_agnostic", "max_dets", "details"])]
+    pub lvis: bool,
+    /// All classes are one (useCats = 0)
+    #[arg(long)]
+    pub class_agnostic: bool,
+    /// Mend traps of pycocotools (docs/quirks.md): names with commas between, or all
+    #[arg(long, value_name = "NAMES")]
+    pub fix: Option<Fixes>,
     /// IoU thresholds: 0.5,0.75 or FIRST:LAST:STEP [default: 0.5:0.95:0.05]
     #[arg(long, value_name = "LIST")]
     pub iou_thrs: Option<String>,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::flags::{MetricsFlags, OutputFormat};
-use super::{ConfigError, unit};
+use super::{ConfigError, Fixes, unit};
 
 /// Everything that `metrics` needs to know, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +12,12 @@ pub struct MetricsConfig {
     pub gt: PathBuf,
     /// COCO results.
     pub dt: PathBuf,
+    /// The rules.
+    pub rules: Rules,
+    /// All classes are one.
+    pub class_agnostic: bool,
+    /// Which traps are mended.
+    pub fixes: Fixes,
     /// IoU thresholds; `None` for the protocol's own, as in the rest.
     pub iou_thrs: Option<Vec<f64>>,
     /// Recalls at which precision is read off.
@@ -32,6 +38,15 @@ pub struct MetricsConfig {
     pub format: OutputFormat,
     /// Say how long each step took.
     pub timings: bool,
+}
+
+/// By whose rules detections are matched and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rules {
+    /// pycocotools'.
+    Coco,
+    /// LVIS', for ground truth of which not every class was looked for on every image.
+    Lvis,
 }
 
 /// What `--details` computes.
@@ -71,6 +86,9 @@ impl MetricsConfig {
         let config = Self {
             gt: cwd.join(&flags.gt),
             dt: cwd.join(&flags.dt),
+            rules: if flags.lvis { Rules::Lvis } else { Rules::Coco },
+            class_agnostic: flags.class_agnostic,
+            fixes: flags.fix.unwrap_or_default(),
             iou_thrs: numbers("--iou-thrs", &flags.iou_thrs)?,
             rec_thrs: numbers("--rec-thrs", &flags.rec_thrs)?,
             max_dets,

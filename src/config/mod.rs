@@ -4,6 +4,7 @@
 //! any look into the data or the model.
 
 mod environment;
+mod fixes;
 mod flags;
 mod metrics;
 mod project;
@@ -13,11 +14,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use environment::Environment;
+pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
     BlessFlags, Cli, Command, EvalFlags, LabelKind, MetricsFlags, OutputFormat, ProjectFlags,
 };
 pub(crate) use metrics::linspace;
-pub use metrics::{DetailsConfig, MetricsConfig};
+pub use metrics::{DetailsConfig, MetricsConfig, Rules};
 pub use project::LabelMap;
 pub use settings::Rule;
 

@@ -27,7 +27,8 @@ pub(super) struct Annotation {
 }
 
 impl AnnotationFile {
-    pub(super) fn read(source: impl Read) -> Result<Self, Error> {
+    /// With `ignore_key` an annotation's `ignore` is honoured; pycocotools overwrites it with `iscrowd`.
+    pub(super) fn read(source: impl Read, ignore_key: bool) -> Result<Self, Error> {
         let mut file = Self::default();
         let mut federation = Federation::default();
         let mut missing = vec!["images", "annotations", "categories"];
@@ -41,7 +42,8 @@ impl AnnotationFile {
                 }
                 "annotations" => {
                     file.annotations.clear();
-                    stream.array(annotation, |annotation| file.annotations.push(annotation))
+                    let one = |cursor: &mut Cursor| annotation(cursor, ignore_key);
+                    stream.array(one, |annotation| file.annotations.push(annotation))
                 }
                 "categories" => {
                     file.categories.clear();
@@ -118,9 +120,9 @@ fn ids(cursor: &mut Cursor) -> Parsed<Vec<i64>> {
     Ok(ids)
 }
 
-fn annotation(cursor: &mut Cursor) -> Parsed<Annotation> {
+fn annotation(cursor: &mut Cursor, ignore_key: bool) -> Parsed<Annotation> {
     let (mut id, mut image_id, mut category_id) = (None, None, None);
-    let (mut bbox, mut area, mut is_crowd) = (None, None, false);
+    let (mut bbox, mut area, mut is_crowd, mut ignore) = (None, None, false, false);
     cursor.object(|cursor, key| {
         match key {
             b"id" => id = Some(cursor.integer()?),
@@ -129,6 +131,7 @@ fn annotation(cursor: &mut Cursor) -> Parsed<Annotation> {
             b"bbox" => bbox = Some(Bbox::from(cursor.four_numbers()?)),
             b"area" => area = Some(cursor.number()?),
             b"iscrowd" => is_crowd = cursor.flag()?,
+            b"ignore" if ignore_key => ignore = cursor.flag()?,
             _ => cursor.skip()?,
         }
         Ok(())
@@ -140,8 +143,7 @@ fn annotation(cursor: &mut Cursor) -> Parsed<Annotation> {
         bbox,
         area: area.unwrap_or_else(|| bbox.area()),
         is_crowd,
-        // pycocotools overwrites an annotation's `ignore` with its `iscrowd`.
-        ignore: false,
+        ignore,
     };
     if bbox.w < 0.0 || bbox.h < 0.0 || truth.area < 0.0 {
         let what = format!(

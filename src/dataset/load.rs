@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::annotation_file::{Annotation, AnnotationFile};
 use super::{Category, Dataset, ImageRecord};
+use crate::config::{Fix, Fixes};
 use crate::json;
 
 /// Why ground truth could not be used.
@@ -75,7 +76,7 @@ pub fn load(
     classes: &Classes,
     max_images: Option<usize>,
 ) -> Result<Dataset, DatasetError> {
-    let mut dataset = read(path, classes)?;
+    let mut dataset = read(path, classes, Fixes::default())?;
     let invalid = |what: String| DatasetError::Invalid { path: path.to_owned(), what };
     dataset.images.truncate(max_images.unwrap_or(usize::MAX));
     if dataset.images.is_empty() {
@@ -91,12 +92,13 @@ pub fn load(
     Ok(dataset)
 }
 
-/// As [`load`], for the annotations alone: no image need exist.
+/// As [`load`], for the annotations alone: no image need exist. Of the fixes, [`Fix::IgnoreKey`] is
+/// the reader's.
 ///
 /// # Errors
 /// As [`load`].
-pub fn read(path: &Path, classes: &Classes) -> Result<Dataset, DatasetError> {
-    let file = read_file(path)?;
+pub fn read(path: &Path, classes: &Classes, fixes: Fixes) -> Result<Dataset, DatasetError> {
+    let file = read_file(path, fixes)?;
     let invalid = |what: String| DatasetError::Invalid { path: path.to_owned(), what };
     let categories = categories(file.categories, classes).map_err(invalid)?;
     unique("image id", file.images.iter().map(|image| image.id)).map_err(invalid)?;
@@ -108,10 +110,10 @@ pub fn read(path: &Path, classes: &Classes) -> Result<Dataset, DatasetError> {
     Ok(Dataset { categories, images, federation: file.federation, digest: file.digest })
 }
 
-fn read_file(path: &Path) -> Result<AnnotationFile, DatasetError> {
+fn read_file(path: &Path, fixes: Fixes) -> Result<AnnotationFile, DatasetError> {
     let io = |error| DatasetError::Read { path: path.to_owned(), error };
     let source = json::open(path).map_err(io)?;
-    AnnotationFile::read(source).map_err(|error| match error {
+    AnnotationFile::read(source, fixes.contains(Fix::IgnoreKey)).map_err(|error| match error {
         json::Error::Io(error) => io(error),
         fault => DatasetError::Malformed { path: path.to_owned(), what: fault.to_string() },
     })

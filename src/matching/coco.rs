@@ -14,157 +14,19 @@
 //!   height; both ends of a range belong to it, so an area of 32² is small *and* medium.
 //! - **maxDets** cuts per image and class, before matching, at the largest of the limits.
 //!
-//! Deliberately absent: curves and numbers ([`crate::metrics::coco`]), and the class-agnostic mode.
+//! [`super::Fixes`] mend some of it, and [`CocoParams::use_cats`] set to false pools the classes:
+//! both change what is matched, before any of this begins (`prepare`), not how.
+//!
+//! Deliberately absent: curves and numbers ([`crate::metrics::coco`]).
 
 use serde::{Deserialize, Serialize};
 
 use super::descending_key;
 use super::iou::{Region, overlap_row};
-use crate::config::linspace;
-use crate::dataset::{Category, GroundTruth};
+pub use super::params::{AreaRange, CocoParams, ParamsError, Plan};
+use super::prepare::prepared;
+use crate::dataset::GroundTruth;
 use crate::detections::Detection;
-
-/// A named range of areas, square pixels; both ends belong to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AreaRange {
-    /// `all`, `small`, `medium` and `large` are what the 12 numbers look for.
-    pub name: String,
-    /// Smallest area.
-    pub min: f64,
-    /// Largest area.
-    pub max: f64,
-}
-
-/// What can be set in the COCO protocol; the default is that of pycocotools.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CocoParams {
-    /// IoU thresholds; at most 64.
-    pub iou_thrs: Vec<f64>,
-    /// Recalls at which precision is read off.
-    pub rec_thrs: Vec<f64>,
-    /// Limits on the detections per image and class.
-    pub max_dets: Vec<usize>,
-    /// Area ranges; at most 32.
-    pub area_ranges: Vec<AreaRange>,
-}
-
-impl Default for CocoParams {
-    fn default() -> Self {
-        let range = |name: &str, min: f64, max: f64| AreaRange { name: name.into(), min, max };
-        Self {
-            iou_thrs: linspace(0.5, 0.95, 10),
-            rec_thrs: linspace(0.0, 1.0, 101),
-            max_dets: vec![1, 10, 100],
-            area_ranges: vec![
-                range("all", 0.0, 1e10),
-                range("small", 0.0, 1024.0),
-                range("medium", 1024.0, 9216.0),
-                range("large", 9216.0, 1e10),
-            ],
-        }
-    }
-}
-
-/// Settings that cannot be evaluated.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum ParamsError {
-    /// Outcomes per threshold are kept in the bits of a `u64`.
-    #[error("{0} IoU thresholds were given; use at most 64")]
-    TooManyThresholds(usize),
-    /// Outcomes per area range are kept in the bits of a `u32`.
-    #[error("{0} area ranges were given; use at most 32")]
-    TooManyAreaRanges(usize),
-    /// Nothing to evaluate.
-    #[error("{0} is empty; give at least one value")]
-    Empty(&'static str),
-    /// NaN or infinite.
-    #[error("{0} holds {1}; use finite numbers")]
-    NotFinite(&'static str, f64),
-}
-
-/// Checked settings and the classes to evaluate, ready for matching and accumulation.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    pub(crate) categories: Vec<Category>,
-    pub(crate) iou_thrs: Vec<f64>,
-    pub(crate) rec_thrs: Vec<f64>,
-    pub(crate) max_dets: Vec<usize>,
-    pub(crate) area_ranges: Vec<AreaRange>,
-    /// `iou_thrs`, none above `1 - 1e-10`.
-    match_thrs: Vec<f64>,
-    /// The lowest of `match_thrs`: below it a pair of boxes need not be looked at again.
-    lowest_thr: f64,
-}
-
-impl Plan {
-    /// Checks the settings. Classes are evaluated in ascending order of id, each once; what belongs
-    /// to other classes is not evaluated.
-    ///
-    /// # Errors
-    /// [`ParamsError`], where the settings cannot be evaluated.
-    pub fn new(categories: &[Category], params: &CocoParams) -> Result<Self, ParamsError> {
-        if params.iou_thrs.len() > 64 {
-            return Err(ParamsError::TooManyThresholds(params.iou_thrs.len()));
-        }
-        if params.area_ranges.len() > 32 {
-            return Err(ParamsError::TooManyAreaRanges(params.area_ranges.len()));
-        }
-        let lengths = [
-            ("iou_thrs", params.iou_thrs.len()),
-            ("rec_thrs", params.rec_thrs.len()),
-            ("max_dets", params.max_dets.len()),
-            ("area_ranges", params.area_ranges.len()),
-        ];
-        if let Some((name, _)) = lengths.into_iter().find(|(_, length)| *length == 0) {
-            return Err(ParamsError::Empty(name));
-        }
-        finite("iou_thrs", params.iou_thrs.iter().copied())?;
-        finite("rec_thrs", params.rec_thrs.iter().copied())?;
-        finite("area_ranges", params.area_ranges.iter().flat_map(|r| [r.min, r.max]))?;
-
-        let mut categories = categories.to_vec();
-        categories.sort_by_key(|c| c.id);
-        categories.dedup_by_key(|c| c.id);
-        let mut max_dets = params.max_dets.clone();
-        max_dets.sort_unstable();
-        let match_thrs: Vec<f64> = params.iou_thrs.iter().map(|t| t.min(1.0 - 1e-10)).collect();
-        Ok(Self {
-            categories,
-            lowest_thr: match_thrs.iter().copied().fold(f64::INFINITY, f64::min),
-            match_thrs,
-            iou_thrs: params.iou_thrs.clone(),
-            rec_thrs: params.rec_thrs.clone(),
-            max_dets,
-            area_ranges: params.area_ranges.clone(),
-        })
-    }
-
-    /// The classes, by ascending id.
-    pub fn categories(&self) -> &[Category] {
-        &self.categories
-    }
-
-    /// Place of a class among [`Self::categories`].
-    pub(crate) fn class_index(&self, category_id: i64) -> Option<usize> {
-        self.categories.binary_search_by_key(&category_id, |c| c.id).ok()
-    }
-
-    /// A bit per area range, set where the area is outside.
-    fn outside(&self, area: f64) -> u32 {
-        let mut mask = 0;
-        for (a, range) in self.area_ranges.iter().enumerate() {
-            mask |= u32::from(area < range.min || area > range.max) << a;
-        }
-        mask
-    }
-}
-
-fn finite(name: &'static str, values: impl IntoIterator<Item = f64>) -> Result<(), ParamsError> {
-    match values.into_iter().find(|v| !v.is_finite()) {
-        Some(value) => Err(ParamsError::NotFinite(name, value)),
-        None => Ok(()),
-    }
-}
 
 /// What became of the detections of one image.
 ///
@@ -213,6 +75,8 @@ pub fn match_image(
     dts: &[Detection],
     plan: &Plan,
 ) -> ImageMatches {
+    let prepared = prepared(gts, dts, plan);
+    let (gts, dts) = prepared.as_ref().map_or((gts, dts), |(gts, dts)| (gts, dts));
     let mut gt_order: Vec<(usize, u32)> = Vec::with_capacity(gts.len());
     gt_order
         .extend((0..).zip(gts).filter_map(|(g, gt)| Some((plan.class_index(gt.category_id)?, g))));
@@ -236,7 +100,7 @@ pub fn match_image(
         for d in class_dts.iter().take(limit) {
             matcher.match_detection(&dts[d.2 as usize]);
         }
-        matcher.end_class(plan.categories[class].id);
+        matcher.end_class(plan.classes[class]);
     }
     matcher.out
 }
@@ -382,52 +246,8 @@ impl<'p> Matcher<'p> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Category;
 
-    #[test]
-    fn default_thresholds_are_numpys_to_the_last_bit() {
-        let params = CocoParams::default();
-        // [v.hex() for v in np.linspace(.5, .95, 10)], as bits.
-        let expected: [u64; 10] = [
-            0x3fe0_0000_0000_0000,
-            0x3fe1_9999_9999_999a,
-            0x3fe3_3333_3333_3333,
-            0x3fe4_cccc_cccc_cccd,
-            0x3fe6_6666_6666_6666,
-            0x3fe8_0000_0000_0000,
-            0x3fe9_9999_9999_999a,
-            0x3feb_3333_3333_3333,
-            0x3fec_cccc_cccc_cccc,
-            0x3fee_6666_6666_6666,
-        ];
-        assert_eq!(params.iou_thrs.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), expected);
-        // Those of np.linspace(0, 1, 101) that are not the decimal number's nearest double.
-        let odd: Vec<usize> =
-            (0..101).filter(|&i| params.rec_thrs[i] != i as f64 / 100.0).collect();
-        assert_eq!(odd, [35, 41, 47, 57, 69, 70, 82, 83, 94, 95]);
-    }
-
-    #[test]
-    fn settings_that_cannot_be_evaluated_are_refused() {
-        let with = |change: fn(&mut CocoParams)| {
-            let mut params = CocoParams::default();
-            change(&mut params);
-            Plan::new(&[], &params).unwrap_err().to_string()
-        };
-        assert_eq!(
-            with(|p| p.iou_thrs = vec![0.5; 65]),
-            "65 IoU thresholds were given; use at most 64"
-        );
-        assert_eq!(with(|p| p.max_dets.clear()), "max_dets is empty; give at least one value");
-        assert_eq!(with(|p| p.rec_thrs[3] = f64::NAN), "rec_thrs holds NaN; use finite numbers");
-        assert_eq!(
-            with(|p| p.area_ranges[0].max = f64::INFINITY),
-            "area_ranges holds inf; use finite numbers"
-        );
-        assert_eq!(
-            with(|p| p.area_ranges = vec![p.area_ranges[0].clone(); 33]),
-            "33 area ranges were given; use at most 32"
-        );
-    }
     #[test]
     fn only_as_many_detections_are_kept_as_the_largest_limit_asks_for() {
         let category = Category { id: 1, name: "person".into() };
@@ -437,13 +257,5 @@ mod tests {
             .map(|score| Detection { bbox: [0., 0., 9., 9.].into(), score, category_id: 1 })
             .to_vec();
         assert_eq!(match_image(1, &[], &dts, &plan).scores, [0.9, 0.7, 0.5]);
-    }
-
-    #[test]
-    fn classes_are_evaluated_by_ascending_id_and_once() {
-        let category = |id, name: &str| Category { id, name: name.into() };
-        let given = [category(3, "car"), category(1, "person"), category(3, "again")];
-        let plan = Plan::new(&given, &CocoParams::default()).unwrap();
-        assert_eq!(plan.categories(), [category(1, "person"), category(3, "car")]);
     }
 }

@@ -1,8 +1,8 @@
-//! Which detection found which ground truth: one image at a time, for both protocols.
+//! Which detection found which ground truth: one image at a time, for all protocols.
 //!
 //! What a function here returns depends on that image alone, so images can be matched on any
 //! thread, process or machine. The results carry the image's key (its position for [`practical`],
-//! its id for [`coco`]); [`crate::metrics`] sorts by it, which makes the merge order irrelevant to
+//! its id for [`coco`] and [`lvis`]); [`crate::metrics`] sorts by it, which makes the merge order irrelevant to
 //! the last bit. They are serialisable for that reason, scores as the bits of their `f64`.
 //!
 //! Deliberately absent: numbers over more than one image (`metrics`), and any check of the input:
@@ -12,9 +12,14 @@
 pub mod coco;
 pub mod confusion;
 pub mod iou;
+pub mod lvis;
+mod params;
 pub mod practical;
+mod prepare;
 
 pub use iou::{iou, iou_matrix};
+
+pub use crate::config::{Fix, Fixes};
 
 /// A key that sorts ascending when scores are to be sorted descending.
 ///

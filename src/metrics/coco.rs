@@ -10,6 +10,8 @@
 //! - Recalls are read off in the order given, up to the first that is not reached; with recall
 //!   thresholds that do not ascend, the rest is 0 even where it was reached.
 //!
+//! [`Fix::AbsentClasses`] and [`Fix::Ties`] mend the first and the third.
+//!
 //! Deliberately absent: how detections are ranked and curves drawn ([`super::ranking`]), and means over
 //! the curves ([`super::summary`]).
 
@@ -18,9 +20,14 @@ use rayon::prelude::*;
 use super::ranking::{self, Ranking};
 use super::summary::CocoMetrics;
 use super::{MergeError, check_unique};
+#[cfg(doc)]
+use crate::matching::Fix;
 use crate::matching::coco::{ImageMatches, Plan};
 
 /// Precision, recall and scores at every setting: `COCOeval.eval`.
+///
+/// With [`Fix::AbsentClasses`] there can be precision where there is no recall; without classes
+/// (`use_cats`) there is one class.
 ///
 /// The arrays are asked with indices of IoU threshold `t`, recall threshold `r`, class `k`, area
 /// range `a` and detection limit `m`; classes and limits ascend.
@@ -73,9 +80,9 @@ impl Curves {
 
     /// Score of the detection at which recall `r` is reached; 0 where it is not, `None` as above.
     pub fn score(&self, t: usize, r: usize, k: usize, a: usize, m: usize) -> Option<f64> {
-        self.recall(t, k, a, m)?;
+        self.precision(t, r, k, a, m)?;
         let first = self.cell(t, a, m)? * self.r;
-        self.classes[k].scores[first..first + self.r].get(r).copied()
+        Some(self.classes[k].scores[first + r])
     }
 
     /// Recall of all detections; `None` as above.
@@ -86,10 +93,11 @@ impl Curves {
 
     /// Precision at every recall threshold; empty where there is no ground truth.
     pub(super) fn precisions(&self, t: usize, k: usize, a: usize, m: usize) -> &[f64] {
-        match (self.recall(t, k, a, m), self.cell(t, a, m)) {
-            (Some(_), Some(cell)) => &self.classes[k].precision[cell * self.r..(cell + 1) * self.r],
-            _ => &[],
-        }
+        let (Some(class), Some(cell)) = (self.classes.get(k), self.cell(t, a, m)) else {
+            return &[];
+        };
+        let row = &class.precision[cell * self.r..(cell + 1) * self.r];
+        if row.first().is_some_and(|&precision| precision > ABSENT) { row } else { &[] }
     }
 
     fn cell(&self, t: usize, a: usize, m: usize) -> Option<usize> {
@@ -104,19 +112,23 @@ impl Curves {
 ///
 /// # Errors
 /// [`MergeError`], where two images have the same id or one was not made with this plan.
-pub fn accumulate(plan: &Plan, mut images: Vec<ImageMatches>) -> Result<CocoMetrics, MergeError> {
+pub fn accumulate(plan: &Plan, images: Vec<ImageMatches>) -> Result<CocoMetrics, MergeError> {
+    Ok(CocoMetrics::summarize(plan, curves(plan, images)?))
+}
+
+/// The curves of [`accumulate`].
+pub(super) fn curves(plan: &Plan, mut images: Vec<ImageMatches>) -> Result<Curves, MergeError> {
     images.par_sort_unstable_by_key(|image| image.image_id);
     check_unique("id", images.iter().map(|image| image.image_id))?;
     let parts = ranking::deal(plan, &images)?;
     // What follows takes as much memory again.
     drop(images);
     let class_curves = |k| Ranking::new(plan, parts.iter().map(|part| &part[k])).curves(plan);
-    let curves = Curves {
+    Ok(Curves {
         t: plan.iou_thrs.len(),
         r: plan.rec_thrs.len(),
         a: plan.area_ranges.len(),
         m: plan.max_dets.len(),
-        classes: (0..plan.categories.len()).into_par_iter().map(class_curves).collect(),
-    };
-    Ok(CocoMetrics::summarize(plan, curves))
+        classes: (0..plan.classes.len()).into_par_iter().map(class_curves).collect(),
+    })
 }

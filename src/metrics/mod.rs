@@ -1,4 +1,4 @@
-//! Numbers over a data set: both protocols, always.
+//! Numbers over a data set: both protocols, always; and on request by the rules of [`lvis`].
 //!
 //! Evaluation is a map over images ([`match_images`]) and an associative merge ([`Shard::merge`],
 //! [`Shard::evaluate`]). A [`Shard`] may be made anywhere; whatever the shards, their order or the
@@ -13,6 +13,7 @@ pub mod details;
 pub mod operating_points;
 mod outcomes;
 pub mod per_image;
+pub mod lvis;
 pub mod practical;
 mod ranking;
 mod sum;

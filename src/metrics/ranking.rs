@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::MergeError;
 use super::coco::ClassCurves;
 use crate::matching::coco::{ImageMatches, Plan};
-use crate::matching::descending_key;
+use crate::matching::{Fix, descending_key};
 
 /// One class's detections on neighbouring images, by ascending image id, then by rank.
 pub(super) struct Part {
@@ -74,7 +74,7 @@ pub(super) fn deal(plan: &Plan, images: &[ImageMatches]) -> Result<Vec<Vec<Part>
 }
 
 fn deal_some(plan: &Plan, images: &[ImageMatches]) -> Result<Vec<Part>, MergeError> {
-    let mut parts: Vec<Part> = plan.categories.iter().map(|_| Part::new(plan)).collect();
+    let mut parts: Vec<Part> = plan.classes.iter().map(|_| Part::new(plan)).collect();
     for image in images {
         deal_image(plan, image, &mut parts).ok_or(MergeError::Foreign(image.image_id))?;
     }
@@ -172,6 +172,11 @@ impl Part {
     }
 }
 
+/// Where equal scores are one step, -0 and 0 are: which is said must not depend on the order either.
+fn said(score: f64, in_steps: bool) -> f64 {
+    if in_steps { score + 0.0 } else { score }
+}
+
 /// Place of `kind` among `kinds`, where it is added if it is new.
 fn place(kinds: &mut Vec<Kind>, kind: Kind) -> u32 {
     let known = kinds.iter().position(|&k| k == kind);
@@ -183,6 +188,8 @@ fn place(kinds: &mut Vec<Kind>, kind: Kind) -> u32 {
 
 /// One class over all images, ranked.
 pub(super) struct Ranking {
+    /// Detections of equal score count in one step, whatever their order: [`Fix::Ties`].
+    in_steps: bool,
     /// By descending score.
     hits: Vec<Hit>,
     /// `[hits, kinds]`: far detections that rank after the hit before, and before this one. Those
@@ -202,6 +209,7 @@ impl Ranking {
     /// From the parts of one class, images ascending.
     pub(super) fn new<'p>(plan: &Plan, parts: impl Iterator<Item = &'p Part> + Clone) -> Self {
         let mut ranking = Self {
+            in_steps: plan.fixes.contains(Fix::Ties),
             hits: Vec::new(),
             far: Vec::new(),
             kinds: Vec::new(),
@@ -215,7 +223,7 @@ impl Ranking {
             offset += part.keys.len() as u32;
             first = [first, part.first].into_iter().flatten().min_by_key(|&(key, _)| key);
         }
-        ranking.first_score = first.map(|(_, score)| score);
+        ranking.first_score = first.map(|(_, score)| said(score, ranking.in_steps));
         ranking.hits.sort_unstable_by_key(Hit::order);
         ranking.count_far(parts);
         ranking
@@ -226,9 +234,11 @@ impl Ranking {
             *sum += positives;
         }
         let outcome = self.outcomes.len() as u32;
+        let in_steps = self.in_steps;
         self.hits.extend(part.hits.iter().map(|hit| Hit {
             place: hit.place + offset,
             outcome: hit.outcome + outcome,
+            score: said(hit.score, in_steps),
             ..*hit
         }));
         self.outcomes.extend_from_slice(&part.outcomes);
@@ -236,19 +246,22 @@ impl Ranking {
 
     /// Looks every far detection up among the ranked hits.
     fn count_far<'p>(&mut self, parts: impl Iterator<Item = &'p Part> + Clone) {
-        let Some(last) = self.hits.last().map(Hit::order) else { return };
         let known: Vec<Vec<u32>> = parts
             .clone()
             .map(|part| part.kinds.iter().map(|&kind| place(&mut self.kinds, kind)).collect())
             .collect();
-        let orders: Vec<(u64, u32)> = self.hits.iter().map(Hit::order).collect();
+        // A step begins with what is far from any ground truth.
+        let order = |(key, place)| if self.in_steps { (key, 0) } else { (key, place) };
+        let orders: Vec<(u64, u32)> = self.hits.iter().map(|hit| order(hit.order())).collect();
+        let Some(&last) = orders.last() else { return };
         let kinds = self.kinds.len();
         self.far = vec![0; orders.len() * kinds];
         let mut offset = 0;
         for (part, known) in parts.zip(known) {
             for ((&key, &kind), place) in part.keys.iter().zip(&part.dts).zip(offset..) {
-                if kind != HIT && (key, place) < last {
-                    let next = orders.partition_point(|&hit| hit < (key, place));
+                let order = order((key, place));
+                if kind != HIT && order <= last {
+                    let next = orders.partition_point(|&hit| hit < order);
                     self.far[next * kinds + known[kind as usize] as usize] += 1;
                 }
             }
@@ -262,23 +275,29 @@ impl Ranking {
         let mut class = ClassCurves::absent(plan);
         let mut curves: Vec<Curve> = Vec::new();
         curves.resize_with(plan.area_ranges.len() * t, Curve::default);
+        let never_absent = plan.fixes.contains(Fix::AbsentClasses)
+            && self.positives.iter().all(|&positives| positives == 0);
         for (limit, &max_det) in plan.max_dets.iter().enumerate() {
             self.walk(limit, t, &mut curves);
             let first_score = self.first_score.filter(|_| max_det > 0);
             for (i, curve) in curves.iter_mut().enumerate() {
                 let (a, t_index) = (i / t, i % t);
-                if self.positives[a] == 0 {
-                    continue;
-                }
                 let cell = (a * m + limit) * t + t_index;
-                class.recall[cell] = curve.recall(self.positives[a]);
-                curve.read_off(
-                    self.positives[a],
-                    first_score,
-                    &plan.rec_thrs,
-                    &mut class.precision[cell * r..(cell + 1) * r],
-                    &mut class.scores[cell * r..(cell + 1) * r],
-                );
+                let precision = &mut class.precision[cell * r..(cell + 1) * r];
+                let scores = &mut class.scores[cell * r..(cell + 1) * r];
+                if self.positives[a] > 0 {
+                    class.recall[cell] = curve.recall(self.positives[a]);
+                    curve.read_off(
+                        self.positives[a],
+                        first_score,
+                        &plan.rec_thrs,
+                        precision,
+                        scores,
+                    );
+                } else if never_absent && self.has_false_positive(a, t_index, limit) {
+                    precision.fill(0.0);
+                    scores.fill(0.0);
+                }
             }
         }
         class
@@ -287,35 +306,55 @@ impl Ranking {
     /// Draws all curves (`[areas, t]`) for one limit.
     fn walk(&self, limit: usize, t: usize, curves: &mut [Curve]) {
         curves.iter_mut().for_each(Curve::clear);
-        let (areas, kinds) = (self.positives.len(), self.kinds.len());
+        let kinds = self.kinds.len();
         // `[areas]`: far false positives up to here.
-        let mut far_fps = vec![0u64; areas];
-        for (h, hit) in self.hits.iter().enumerate() {
-            let passed = self.far[h * kinds..(h + 1) * kinds].iter().zip(&self.kinds);
-            for (&count, kind) in
-                passed.filter(|(count, kind)| **count > 0 && kind.first_limit <= limit)
-            {
-                for (a, fps) in far_fps.iter_mut().enumerate() {
-                    *fps += u64::from(count) * u64::from(kind.outside >> a & 1 == 0);
-                }
-            }
-            if hit.kind.first_limit > limit {
-                continue;
-            }
-            let outcomes = &self.outcomes[hit.outcome as usize..][..areas];
-            for (a, (&(found, ignored), curves)) in
-                outcomes.iter().zip(curves.chunks_mut(t)).enumerate()
-            {
-                let counted = hit.kind.outside >> a & 1 == 0;
-                for (t, curve) in curves.iter_mut().enumerate() {
-                    if found >> t & 1 == 1 {
-                        curve.true_positive(far_fps[a], hit.score);
-                    } else if counted && ignored >> t & 1 == 0 {
-                        curve.near_fps += 1;
+        let mut far_fps = vec![0u64; self.positives.len()];
+        let same_step = |a: &Hit, b: &Hit| self.in_steps && a.key == b.key;
+        let mut start = 0;
+        for step in self.hits.chunk_by(same_step) {
+            let far = &self.far[start * kinds..(start + step.len()) * kinds];
+            start += step.len();
+            for (&count, kind) in far.iter().zip(self.kinds.iter().cycle()) {
+                if count > 0 && kind.first_limit <= limit {
+                    for (a, fps) in far_fps.iter_mut().enumerate() {
+                        *fps += u64::from(count) * u64::from(kind.outside >> a & 1 == 0);
                     }
                 }
             }
+            for hit in step.iter().filter(|hit| hit.kind.first_limit <= limit) {
+                self.count(hit, t, &far_fps, curves);
+            }
+            if self.in_steps {
+                for (i, curve) in curves.iter_mut().enumerate() {
+                    curve.end_step(far_fps[i / t]);
+                }
+            }
         }
+    }
+
+    /// Adds one hit to the curves.
+    fn count(&self, hit: &Hit, t: usize, far_fps: &[u64], curves: &mut [Curve]) {
+        let outcomes = &self.outcomes[hit.outcome as usize..][..far_fps.len()];
+        let areas = outcomes.iter().zip(far_fps).zip(curves.chunks_mut(t)).enumerate();
+        for (a, ((&(found, ignored), &far_fps), curves)) in areas {
+            let counted = hit.kind.outside >> a & 1 == 0;
+            for (t, curve) in curves.iter_mut().enumerate() {
+                if found >> t & 1 == 1 {
+                    curve.true_positive(far_fps, hit.score);
+                } else if counted && ignored >> t & 1 == 0 {
+                    curve.near_fps += 1;
+                }
+            }
+        }
+    }
+
+    /// Whether a detection counts against precision in range `a` at threshold `t`, of a class without
+    /// ground truth to find.
+    fn has_false_positive(&self, a: usize, t: usize, limit: usize) -> bool {
+        let counts = |kind: Kind| kind.first_limit <= limit && kind.outside >> a & 1 == 0;
+        let ignored = |hit: &Hit| self.outcomes[hit.outcome as usize + a].1 >> t & 1 == 1;
+        self.kinds.iter().any(|&kind| counts(kind))
+            || self.hits.iter().any(|hit| counts(hit.kind) && !ignored(hit))
     }
 }
 
@@ -328,6 +367,8 @@ struct Curve {
     scores: Vec<f64>,
     /// False positives near a ground truth, up to here.
     near_fps: u64,
+    /// True positives before the step at hand.
+    before_step: usize,
 }
 
 impl Curve {
@@ -335,6 +376,7 @@ impl Curve {
         self.precision.clear();
         self.scores.clear();
         self.near_fps = 0;
+        self.before_step = 0;
     }
 
     fn true_positive(&mut self, far_fps: u64, score: f64) {
@@ -343,6 +385,14 @@ impl Curve {
         // `tp / (fp+tp+np.spacing(1))`, line 385.
         self.precision.push(tp / (fp + tp + f64::EPSILON));
         self.scores.push(score);
+    }
+
+    /// Several detections count at once: at none of them is precision what it is without the others.
+    fn end_step(&mut self, far_fps: u64) {
+        let tp = self.precision.len();
+        let fp = (self.near_fps + far_fps) as f64;
+        self.precision[self.before_step..].fill(tp as f64 / (fp + tp as f64 + f64::EPSILON));
+        self.before_step = tp;
     }
 
     fn recall(&self, positives: u64) -> f64 {

@@ -2,7 +2,7 @@
 //!
 //! What pycocotools does that a reader may not expect, and what is kept:
 //! - `AP` looks for a limit of exactly 100 detections and is undefined without one; the others use
-//!   the third limit whatever it is.
+//!   the third limit whatever it is. [`Fix::MaxDets`] mends that.
 //! - `AP50` and `AP75` look for thresholds of exactly 0.5 and 0.75, the area numbers for the names
 //!   `small`, `medium`, `large`; without them they are undefined.
 //!
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::coco::Curves;
 use super::sum::mean;
+use crate::matching::Fix;
 use crate::matching::coco::Plan;
 
 /// The 12 numbers, 0..1.
@@ -85,7 +86,7 @@ pub struct CocoMetrics {
     /// Over all classes.
     #[serde(flatten)]
     pub summary: CocoSummary,
-    /// Every class, by ascending id.
+    /// Every class, by ascending id; empty where classes do not matter (`use_cats` is false).
     pub per_class: Vec<ClassSummary>,
     /// What the numbers are means of; too large for a report.
     #[serde(skip)]
@@ -94,33 +95,46 @@ pub struct CocoMetrics {
 
 impl CocoMetrics {
     pub(super) fn summarize(plan: &Plan, curves: Curves) -> Self {
-        let view = |classes| View { plan, curves: &curves, classes };
-        let summary = view(0..plan.categories.len()).summary();
-        let per_class = (0..)
-            .zip(&plan.categories)
+        let view = |classes: &[usize]| View { plan, curves: &curves, classes }.summary();
+        let all: Vec<usize> = (0..plan.classes.len()).collect();
+        let summary = view(&all);
+        let categories = if plan.use_cats { plan.categories() } else { &[] };
+        let per_class = categories
+            .iter()
+            .enumerate()
             .map(|(k, category)| ClassSummary {
                 category_id: category.id,
                 name: category.name.clone(),
-                summary: view(k..k + 1).summary(),
+                summary: view(&[k]),
             })
             .collect();
         Self { summary, per_class, curves }
     }
 }
 
+/// The limit that `COCOeval.summarize` has AP look for.
+const AP_LIMIT: usize = 100;
+
 /// The curves of some of the classes.
-struct View<'v> {
-    plan: &'v Plan,
-    curves: &'v Curves,
-    classes: std::ops::Range<usize>,
+pub(super) struct View<'v> {
+    pub(super) plan: &'v Plan,
+    pub(super) curves: &'v Curves,
+    /// Places of the classes, ascending.
+    pub(super) classes: &'v [usize],
 }
 
 impl View<'_> {
     fn summary(&self) -> CocoSummary {
-        let third = self.plan.max_dets.get(2).copied();
         let limit = |m: usize| self.plan.max_dets.get(m).copied();
+        let (ap, third) = if self.plan.fixes.contains(Fix::MaxDets) {
+            let one =
+                self.plan.max_dets.iter().copied().find(|&m| m == AP_LIMIT).or(self.largest());
+            (one, one)
+        } else {
+            (Some(AP_LIMIT), limit(2))
+        };
         CocoSummary {
-            ap: self.ap(None, "all", Some(100)),
+            ap: self.ap(None, "all", ap),
             ap50: self.ap(Some(0.5), "all", third),
             ap75: self.ap(Some(0.75), "all", third),
             ap_small: self.ap(None, "small", third),
@@ -135,9 +149,18 @@ impl View<'_> {
         }
     }
 
+    pub(super) fn largest(&self) -> Option<usize> {
+        self.plan.max_dets.last().copied()
+    }
+
     /// Mean precision over the thresholds (or those equal to `iou_thr`), recalls and classes, added
     /// in the order of `precision[:, :, :, area, limit]`.
-    fn ap(&self, iou_thr: Option<f64>, area: &str, max_det: Option<usize>) -> Option<f64> {
+    pub(super) fn ap(
+        &self,
+        iou_thr: Option<f64>,
+        area: &str,
+        max_det: Option<usize>,
+    ) -> Option<f64> {
         let a = self.area(area)?;
         let limits = self.limits(max_det?);
         let mut values = Vec::new();
@@ -148,8 +171,8 @@ impl View<'_> {
             // Rows of one recall threshold each; a class that is absent has an empty column.
             let columns: Vec<&[f64]> = self
                 .classes
-                .clone()
-                .flat_map(|k| limits.clone().map(move |m| self.curves.precisions(t, k, a, m)))
+                .iter()
+                .flat_map(|&k| limits.clone().map(move |m| self.curves.precisions(t, k, a, m)))
                 .filter(|column| !column.is_empty())
                 .collect();
             for r in 0..self.plan.rec_thrs.len() {
@@ -160,12 +183,12 @@ impl View<'_> {
     }
 
     /// Mean recall over thresholds and classes, added in the order of `recall[:, :, area, limit]`.
-    fn ar(&self, area: &str, max_det: Option<usize>) -> Option<f64> {
+    pub(super) fn ar(&self, area: &str, max_det: Option<usize>) -> Option<f64> {
         let a = self.area(area)?;
         let limits = self.limits(max_det?);
         let mut values = Vec::new();
         for t in 0..self.plan.iou_thrs.len() {
-            for k in self.classes.clone() {
+            for &k in self.classes {
                 values.extend(limits.clone().filter_map(|m| self.curves.recall(t, k, a, m)));
             }
         }

@@ -9,8 +9,10 @@ use comfy_table::Table;
 
 use super::terminal::{STYLE, align_numbers, count};
 use crate::matching::coco::CocoParams;
+use crate::matching::lvis::MAX_DETS;
 use crate::metrics::confusion::ConfusionMatrix;
 use crate::metrics::details::Details;
+use crate::metrics::lvis::{LvisMetrics, LvisParams, LvisSummary};
 use crate::metrics::operating_points::ClassPoints;
 use crate::metrics::per_image::ImageResult;
 use crate::metrics::tally::Tally;
@@ -61,15 +63,52 @@ pub fn coco_lines(summary: &CocoSummary, params: &CocoParams) -> String {
     summary.named().into_iter().enumerate().map(line).collect()
 }
 
+/// The 13 lines that `LVISEval.print_results` of lvis 0.5.3 prints; undefined is its -1.
+pub fn lvis_lines(summary: &LvisSummary, params: &LvisParams) -> String {
+    let thr = |thr: Option<&f64>| thr.map_or_else(|| "-".to_owned(), |thr| format!("{thr:.2}"));
+    let range = format!("{}:{}", thr(params.iou_thrs.first()), thr(params.iou_thrs.last()));
+    let line = |(name, value): (&str, Option<f64>)| {
+        let title = if name.starts_with("AP") { "Average Precision" } else { "Average Recall" };
+        let iou = match name {
+            "AP50" => "0.50",
+            "AP75" => "0.75",
+            _ => &range,
+        };
+        let mark = name.get(2..3).filter(|mark| "smlrcf".contains(mark)).unwrap_or("all");
+        let (area, group) = if "rcf".contains(mark) { ("all", mark) } else { (mark, "all") };
+        let value = value.unwrap_or(-1.0);
+        format!(
+            " {title:<18} ({}) @[ IoU={iou:<9} | area={area:>6} | maxDets={MAX_DETS:>3} catIds={group:>3}] = \
+             {value:.3}\n",
+            &name[..2]
+        )
+    };
+    summary.named().into_iter().map(line).collect()
+}
+
 /// A row of the 12 numbers for each class, and one for all.
 pub fn per_class(metrics: &CocoMetrics) -> String {
-    let names = metrics.summary.named().map(|(name, _)| name.to_owned());
-    let mut table = table(std::iter::once("class".to_owned()).chain(names));
-    let all = std::iter::once(("all", &metrics.summary));
-    let classes = metrics.per_class.iter().map(|class| (class.name.as_str(), &class.summary));
-    for (name, summary) in classes.chain(all) {
-        let values = summary.named().map(|(_, number)| value(number));
-        table.add_row(std::iter::once(name.to_owned()).chain(values));
+    let classes =
+        metrics.per_class.iter().map(|class| (class.name.as_str(), class.summary.named()));
+    class_table(classes.chain([("all", metrics.summary.named())]))
+}
+
+/// A row of the 13 numbers for each class, and one for all.
+pub fn lvis_per_class(metrics: &LvisMetrics) -> String {
+    let classes =
+        metrics.per_class.iter().map(|class| (class.name.as_str(), class.summary.named()));
+    class_table(classes.chain([("all", metrics.summary.named())]))
+}
+
+/// The last row is there even without classes, and gives the header its names.
+fn class_table<'n, const N: usize>(
+    rows: impl Iterator<Item = (&'n str, [(&'static str, Option<f64>); N])>,
+) -> String {
+    let rows: Vec<_> = rows.collect();
+    let names = rows.last().into_iter().flat_map(|(_, numbers)| numbers.map(|(name, _)| name));
+    let mut table = table(std::iter::once("class").chain(names).map(str::to_owned));
+    for (name, numbers) in rows {
+        table.add_row(std::iter::once(name.to_owned()).chain(numbers.map(|(_, n)| value(n))));
     }
     text(table)
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::gate::{Fingerprint, Judgement, Provenance};
 use crate::matching::coco::CocoParams;
 use crate::metrics::details::Details;
+use crate::metrics::lvis::{LvisMetrics, LvisParams};
 use crate::metrics::{CocoMetrics, Evaluation};
 
 pub use progress::Progress;
@@ -86,14 +87,31 @@ pub struct MetricsReport<'a> {
     pub schema: u32,
     /// What was evaluated.
     pub data: MetricsSubject,
-    /// How.
-    pub settings: &'a CocoParams,
-    /// The 12 numbers, for all classes and for each.
+    /// The numbers, for all classes and for each, and the settings that they were computed with.
     #[serde(flatten)]
-    pub coco: &'a CocoMetrics,
+    pub numbers: Numbers,
     /// What was asked for beyond them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<&'a Details>,
+}
+
+/// By whose rules was counted, how, and what came out.
+#[derive(Debug, Serialize)]
+#[serde(tag = "rules", rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the fields are what their types say")]
+pub enum Numbers {
+    /// pycocotools'.
+    Coco {
+        settings: CocoParams,
+        #[serde(flatten)]
+        metrics: CocoMetrics,
+    },
+    /// LVIS'.
+    Lvis {
+        settings: LvisParams,
+        #[serde(flatten)]
+        metrics: LvisMetrics,
+    },
 }
 
 /// The two inputs of `detgate metrics`.

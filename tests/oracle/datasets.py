@@ -2,7 +2,8 @@
 
 A data set is a dict, as JSON: `categories`, `images`, `annotations` and `detections` as in COCO's files, in
 file order, and `params`, the settings that differ from the defaults (`iou_thrs`, `rec_thrs`, `max_dets`,
-`area_ranges` as [name, min, max]; `score_thr`, `iou_thr` for the practical protocol).
+`area_ranges` as [name, min, max], `use_cats`; `ignore_key`: the annotations' `ignore` is honoured; `score_thr`,
+`iou_thr` for the practical protocol).
 """
 
 import random
@@ -123,10 +124,21 @@ def random_dataset(seed):
     rng.shuffle(detections)
     for annotation, identity in zip(annotations, ids(rng, len(annotations))):
         annotation["id"] = identity
+    params = random_params(rng)
+    if rng.random() < 0.2:
+        params["use_cats"] = 0
+    if rng.random() < 0.1:
+        for row in rng.sample(detections, len(detections) // 3):
+            detections.append({**row, "image_id": max(image_ids) + rng.randint(1, 3)})
+    if rng.random() < 0.15:
+        for annotation in annotations:
+            annotation["ignore"] = int(rng.random() < 0.3)
+        if rng.random() < 0.7:
+            params["ignore_key"] = True
     return {
         "categories": [{"id": c, "name": f"class{i}"} for i, c in enumerate(category_ids)],
         "images": [{"id": i} for i in image_ids],
-        "annotations": annotations, "detections": detections, "params": random_params(rng),
+        "annotations": annotations, "detections": detections, "params": params,
     }
 
 
@@ -209,4 +221,23 @@ def edge_cases():
             images=(2**62 + 1, 2**62), categories=(2**62 + 1, 2**62)),
         "unlisted_category_is_not_evaluated": dataset(
             [gt(A), gt(B, 2, category=7)], [dt(A), dt(B, category=7), dt(FAR, category=8)]),
+        "detections_on_unknown_images_are_not_looked_at": dataset(
+            [gt(A)], [dt(A, 0.9, image=7), dt(FAR, 0.8, image=7), dt(A, 0.5)]),
+        "ignore_key_is_overwritten_by_iscrowd": dataset(
+            [gt(A) | {"ignore": 1}, gt(B, 2)], [dt(FAR, 0.95), dt(A), dt(B, 0.8)]),
+        "ignore_key_honoured_is_found_once_and_no_mistake": dataset(
+            [gt(A) | {"ignore": 1}, gt(B, 2)], [dt(A), dt(A, 0.85), dt(B, 0.8)], ignore_key=True),
+        "without_classes_any_detection_finds_any_object": dataset(
+            [gt(A), gt(B, 2, category=2)], [dt(A, category=2), dt(B, category=3)], categories=(1, 2, 3), use_cats=0),
+        "without_classes_equal_scores_rank_by_class_then_file": dataset(
+            [gt(A)], [dt(FAR, 0.5, category=2), dt(A, 0.5, category=1), dt(B, 0.5, category=1)],
+            categories=(2, 1), use_cats=0),
+        "without_classes_of_equal_ious_the_highest_class_is_taken": dataset(
+            [gt(A, 1, category=2, area=2000.0), gt(A, 2, category=1, area=100.0)], [dt(A)],
+            categories=(1, 2), use_cats=0),
+        "without_classes_limits_hold_for_the_image": dataset(
+            [gt(A), gt(B, 2, category=2)], [dt(A), dt(B, 0.8, category=2)], categories=(1, 2), use_cats=0),
+        "without_classes_unlisted_categories_are_not_evaluated": dataset(
+            [gt(A), gt(B, 2, category=7)], [dt(A), dt(B, category=7), dt(B, 0.95, category=8)], use_cats=0),
+        "without_classes_and_categories_nothing_is_evaluated": dataset([gt(A)], [dt(A)], categories=(), use_cats=0),
     }

@@ -2,14 +2,19 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
+pub mod lvis;
+
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 
 use detgate::dataset::{Bbox, Category, GroundTruth, ImageRecord};
 use detgate::detections::Detection;
 use detgate::matching::coco::{AreaRange, CocoParams};
 use detgate::matching::practical::PracticalParams;
+use detgate::metrics::coco::Curves;
 use detgate::metrics::{Evaluation, evaluate};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 /// A data set with the references' results.
 #[derive(Deserialize)]
@@ -49,6 +54,8 @@ struct Annotation {
     bbox: Bbox,
     area: f64,
     iscrowd: u8,
+    #[serde(default)]
+    ignore: u8,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +72,9 @@ struct Params {
     rec_thrs: Option<Vec<f64>>,
     max_dets: Option<Vec<usize>>,
     area_ranges: Option<Vec<(String, f64, f64)>>,
+    use_cats: Option<u8>,
+    #[serde(default)]
+    ignore_key: bool,
     score_thr: Option<f64>,
     iou_thr: Option<f64>,
 }
@@ -79,44 +89,143 @@ pub struct CocoExpectation {
     pub digests: [String; 3],
 }
 
-/// Every record of a folder, by file name.
-pub fn records(folder: &Path) -> Vec<Record> {
+/// Every record of a folder, by file name, with its file.
+fn records<R: DeserializeOwned>(folder: &Path) -> Vec<(PathBuf, R)> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
         .collect();
     files.sort();
-    files.into_iter().map(read).collect()
+    files.into_iter().map(|file| (file.clone(), read(&file))).collect()
 }
 
-fn read(file: PathBuf) -> Record {
-    let text = std::fs::read_to_string(&file).unwrap();
-    let record = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    Record { file, ..record }
+fn read<R: DeserializeOwned>(file: &Path) -> R {
+    let text = std::fs::read_to_string(file).unwrap();
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
+}
+
+fn with_files(records: Vec<(PathBuf, Record)>) -> Vec<Record> {
+    records.into_iter().map(|(file, record)| Record { file, ..record }).collect()
 }
 
 /// The fixtures that plain `cargo test` compares with.
 pub fn recorded() -> Vec<Record> {
-    records(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/metrics"))
+    with_files(records(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/metrics")))
 }
 
 /// Generates `count` data sets and runs the references on them, if `DETGATE_TEST_PYTHON` names a
 /// Python with `tests/oracle/requirements.in`. The folder lives as long as the first result.
 pub fn generated(first_seed: u32, count: u32) -> Option<(tempfile::TempDir, Vec<Record>)> {
-    let python = std::env::var_os("DETGATE_TEST_PYTHON")?;
-    let folder = tempfile::tempdir().unwrap();
-    let status = std::process::Command::new(python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/record.py"))
-        .arg(folder.path())
-        .args([first_seed.to_string(), count.to_string(), "--arrays".into()])
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .status()
-        .expect("DETGATE_TEST_PYTHON must name a Python that can be started");
-    assert!(status.success(), "record.py failed; is tests/oracle/requirements.in installed?");
-    let records = records(folder.path());
+    let folder = generate(first_seed, count, &["--arrays"])?;
+    let records = with_files(records(folder.path()));
     assert_eq!(records.len(), count as usize);
     Some((folder, records))
+}
+
+/// Runs `record.py` with `options` for `count` seeds, shared among a process per core.
+fn generate(first_seed: u32, count: u32, options: &[&str]) -> Option<tempfile::TempDir> {
+    let python = std::env::var_os("DETGATE_TEST_PYTHON")?;
+    let folder = tempfile::tempdir().unwrap();
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32).min(count);
+    let start = |process: u32| {
+        let (from, to) = (count * process / cores, count * (process + 1) / cores);
+        Command::new(&python)
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/record.py"))
+            .arg(folder.path())
+            .args([(first_seed + from).to_string(), (to - from).to_string()])
+            .args(options)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .spawn()
+            .expect("DETGATE_TEST_PYTHON must name a Python that can be started")
+    };
+    let processes: Vec<Child> = (0..cores).map(start).collect();
+    for mut process in processes {
+        let status = process.wait().unwrap();
+        assert!(status.success(), "record.py failed; is tests/oracle/requirements.in installed?");
+    }
+    Some(folder)
+}
+
+/// As `coco_oracle.digest`.
+pub fn digest(values: &[f64]) -> String {
+    let fold = |hash: u64, v: &f64| (hash ^ v.to_bits()).wrapping_mul(0x100_0000_01b3);
+    format!("{:016x}", values.iter().fold(0xcbf2_9ce4_8422_2325, fold))
+}
+
+/// As `coco_oracle.bits`; -1 is what both packages say for an undefined value.
+pub fn bits<'n>(named: impl IntoIterator<Item = (&'n str, Option<f64>)>) -> Vec<String> {
+    let values = named.into_iter().map(|(_, value)| value.unwrap_or(ABSENT));
+    values.map(|value| format!("{:016x}", value.to_bits())).collect()
+}
+
+/// What the references say for an undefined value.
+pub const ABSENT: f64 = -1.0;
+
+/// Compares with the arrays that were written beside `file`, if they were: the digests say whether,
+/// this says where.
+pub fn check_arrays(file: &Path, arrays: &[Vec<f64>]) {
+    let Ok(bytes) = std::fs::read(file.with_extension("f64")) else {
+        return;
+    };
+    let name = file.display();
+    let expected = bytes.as_chunks::<8>().0.iter().map(|word| f64::from_le_bytes(*word));
+    let ours = arrays.iter().flatten();
+    assert_eq!(expected.len(), ours.clone().count(), "{name}");
+    for (i, (ours, expected)) in ours.zip(expected).enumerate() {
+        assert_eq!(ours.to_bits(), expected.to_bits(), "{name}: {ours} {expected} at {i}");
+    }
+}
+
+/// Precision, scores and recall as numpy holds them: `[T, R, K, A, M]`, and recall `[T, K, A, M]`.
+pub fn arrays(curves: &Curves) -> [Vec<f64>; 3] {
+    let [t, r, k, a, m] = curves.shape();
+    let (mut precision, mut scores, mut recall) = (Vec::new(), Vec::new(), Vec::new());
+    for t in 0..t {
+        for r in 0..r {
+            for (k, a, m) in cells(k, a, m) {
+                precision.push(curves.precision(t, r, k, a, m).unwrap_or(ABSENT));
+                scores.push(curves.score(t, r, k, a, m).unwrap_or(ABSENT));
+            }
+        }
+        recall.extend(cells(k, a, m).map(|(k, a, m)| curves.recall(t, k, a, m).unwrap_or(ABSENT)));
+    }
+    [precision, scores, recall]
+}
+
+fn cells(k: usize, a: usize, m: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..k * a * m).map(move |i| (i / (a * m), i / m % a, i % m))
+}
+
+impl Annotation {
+    fn ground_truth(&self, ignore_key: bool) -> GroundTruth {
+        GroundTruth {
+            id: self.id,
+            category_id: self.category_id,
+            bbox: self.bbox,
+            area: self.area,
+            is_crowd: self.iscrowd == 1,
+            ignore: ignore_key && self.ignore == 1,
+        }
+    }
+}
+
+/// The image with the rows that are on it, in file order.
+fn image_of(
+    id: i64,
+    annotations: &[Annotation],
+    rows: &[ResultRow],
+    ignore_key: bool,
+) -> (ImageRecord, Vec<Detection>) {
+    let annotations = annotations.iter().filter(|row| row.image_id == id);
+    let ground_truth = annotations.map(|row| row.ground_truth(ignore_key));
+    let rows = rows.iter().filter(|row| row.image_id == id);
+    let detections = rows.map(|row| Detection {
+        bbox: row.bbox,
+        score: row.score,
+        category_id: row.category_id,
+    });
+    (record(id, ground_truth.collect()), detections.collect())
 }
 
 impl Record {
@@ -135,22 +244,8 @@ impl Record {
     }
 
     fn image(&self, id: i64) -> (ImageRecord, Vec<Detection>) {
-        let annotations = self.dataset.annotations.iter().filter(|row| row.image_id == id);
-        let ground_truth = annotations.map(|row| GroundTruth {
-            id: row.id,
-            category_id: row.category_id,
-            bbox: row.bbox,
-            area: row.area,
-            is_crowd: row.iscrowd == 1,
-            ignore: false,
-        });
-        let rows = self.dataset.detections.iter().filter(|row| row.image_id == id);
-        let detections = rows.map(|row| Detection {
-            bbox: row.bbox,
-            score: row.score,
-            category_id: row.category_id,
-        });
-        (record(id, ground_truth.collect()), detections.collect())
+        let Dataset { annotations, detections, params, .. } = &self.dataset;
+        image_of(id, annotations, detections, params.ignore_key)
     }
 
     pub fn coco_params(&self) -> CocoParams {
@@ -168,10 +263,16 @@ impl Record {
             rec_thrs: params.rec_thrs.clone().unwrap_or(default.rec_thrs),
             max_dets: params.max_dets.clone().unwrap_or(default.max_dets),
             area_ranges: ranges.unwrap_or(default.area_ranges),
+            use_cats: params.use_cats != Some(0),
+            fixes: default.fixes,
         }
     }
 
     pub fn evaluate(&self) -> Evaluation {
+        self.evaluate_with(&self.coco_params())
+    }
+
+    pub fn evaluate_with(&self, coco: &CocoParams) -> Evaluation {
         let default = PracticalParams::default();
         let practical = PracticalParams {
             score_thr: self.dataset.params.score_thr.unwrap_or(default.score_thr),
@@ -180,7 +281,7 @@ impl Record {
         let images = self.images();
         let images: Vec<(&ImageRecord, &[Detection])> =
             images.iter().map(|(image, dts)| (image, dts.as_slice())).collect();
-        evaluate(&self.categories(), &images, &practical, &self.coco_params()).unwrap()
+        evaluate(&self.categories(), &images, &practical, coco).unwrap()
     }
 }
 

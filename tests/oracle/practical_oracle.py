@@ -71,5 +71,5 @@ def expectation(dataset):
     return {
         "global": counts(*(sum(c[key] for c in classes) for key in ("tp", "fp", "fn"))),
         "per_class": classes,
-        "mAP50_approx": sum(c["ap50_approx"] for c in classes) / len(classes),
+        "mAP50_approx": sum(c["ap50_approx"] for c in classes) / len(classes) if classes else 0.0,
     }

@@ -1,9 +1,10 @@
 """Records what the references say about generated data sets, in one process.
 
-    python tests/oracle/record.py FOLDER FIRST_SEED COUNT [--edge-cases] [--arrays]
+    python tests/oracle/record.py FOLDER FIRST_SEED COUNT [--lvis] [--edge-cases] [--arrays]
 
 writes FOLDER/random_<seed>.json for COUNT seeds, with --edge-cases also the hand-made sets, and with --arrays
-beside each FOLDER/<name>.f64: precision, scores and recall, little-endian, in C order.
+beside each FOLDER/<name>.f64: precision, scores and recall (LVIS: precision and recall), little-endian, in C order.
+Without --lvis the data sets are COCO's and the references pycocotools and practical_oracle.py, with it LVIS's and lvis.
 """
 
 import argparse
@@ -12,19 +13,37 @@ import pathlib
 
 import coco_oracle
 import datasets
+import lvis_datasets
 import practical_oracle
 
 
-def write(folder, name, dataset, arrays_too):
+def copy(dataset):
+    """The references write into what they are given."""
+    return json.loads(json.dumps(dataset))
+
+
+def coco_record(dataset):
     practical = practical_oracle.expectation(dataset)
-    coco, arrays = coco_oracle.expectation(json.loads(json.dumps(dataset)))
-    record = {"dataset": dataset, "coco": coco, "practical": practical}
+    coco, arrays = coco_oracle.expectation(copy(dataset))
+    return {"dataset": dataset, "coco": coco, "practical": practical}, arrays
+
+
+def lvis_record(dataset):
+    import lvis_oracle
+
+    expected, arrays = lvis_oracle.expectation(copy(dataset))
+    return {"dataset": dataset, "lvis": expected}, arrays
+
+
+def write(folder, name, record, arrays):
     rows = ("annotations", "detections", "images", "categories")
     text = json.dumps(record, separators=(",", ":"))
     for key in rows:
         text = text.replace(f'"{key}":[', f'\n"{key}":[')
-    (folder / f"{name}.json").write_text(text.replace('},"coco"', '},\n"coco"').replace(',"practical":', ',\n"practical":') + "\n")
-    if arrays_too:
+    for key in list(record)[1:]:
+        text = text.replace(f',"{key}":', f',\n"{key}":')
+    (folder / f"{name}.json").write_text(text + "\n")
+    if arrays:
         (folder / f"{name}.f64").write_bytes(b"".join(a.astype("<f8").tobytes() for a in arrays))
 
 
@@ -33,15 +52,19 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("first_seed", type=int)
     parser.add_argument("count", type=int)
+    parser.add_argument("--lvis", action="store_true")
     parser.add_argument("--edge-cases", action="store_true")
     parser.add_argument("--arrays", action="store_true")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    sets = {f"random_{s}": datasets.random_dataset(s) for s in range(args.first_seed, args.first_seed + args.count)}
+    source, reference = (lvis_datasets, lvis_record) if args.lvis else (datasets, coco_record)
+    seeds = range(args.first_seed, args.first_seed + args.count)
+    sets = {f"random_{seed}": source.random_dataset(seed) for seed in seeds}
     if args.edge_cases:
-        sets.update(datasets.edge_cases())
+        sets.update(source.edge_cases())
     for name, dataset in sets.items():
-        write(args.folder, name, dataset, args.arrays)
+        record, arrays = reference(dataset)
+        write(args.folder, name, record, arrays if args.arrays else [])
 
 
 if __name__ == "__main__":
