@@ -211,3 +211,34 @@ fn every_wrong_setting_is_one_clear_sentence() {
     insta::assert_snapshot!(of("gt.json", "gt.json"), @"error: gt.json is not a COCO results file: line 1, column 1: expected an array");
     insta::assert_snapshot!(of("gt.json", "nowhere.json"), @"error: cannot read nowhere.json: No such file or directory (os error 2)");
 }
+
+#[test]
+fn fixes_mend_and_lvis_rules_hold_where_they_are_asked_for() {
+    let files = Files::small();
+    let ap = |files: &Files, args: &[&str]| files.json(args)["AP"].as_f64();
+    let default = ap(&files, &[]);
+    assert_eq!(ap(&files, &["--fix", "all"]), default, "nothing here is a trap");
+    assert_eq!(ap(&files, &["--max-dets", "1,10,50", "--fix", "max-dets"]), default);
+    files.edit("gt.json", |gt| gt["annotations"][0]["id"] = json!(0));
+    assert!(ap(&files, &[]) < default);
+    assert_eq!(ap(&files, &["--fix", "ties,annotation-id-zero"]), default);
+    // A difficult object that nothing found: no mistake, where its key is honoured.
+    files.edit("gt.json", |gt| {
+        gt["annotations"][0]["id"] = json!(1);
+        gt["annotations"][2]["ignore"] = json!(1);
+    });
+    assert_eq!(ap(&files, &[]), default);
+    assert!(ap(&files, &["--fix", "ignore-key"]) > default);
+    assert_ne!(ap(&Files::small(), &["--class-agnostic"]), default);
+
+    insta::assert_snapshot!(Files::small().error(&["--lvis"]), @"error: gt.json has none of LVIS' keys (neg_category_ids, not_exhaustive_category_ids, frequency); leave --lvis out");
+    files.edit("gt.json", |gt| {
+        gt["images"][0]["neg_category_ids"] = json!([]);
+        gt["images"][1]["neg_category_ids"] = json!([3]);
+        gt["images"][1]["not_exhaustive_category_ids"] = json!([1]);
+        gt["categories"][0]["frequency"] = json!("r");
+        gt["categories"][1]["frequency"] = json!("f");
+    });
+    insta::assert_snapshot!("metrics_command_lvis", files.stdout(&["--lvis", "--per-class"]));
+    assert_eq!(files.json(&["--lvis"])["rules"], "lvis");
+}
