@@ -13,6 +13,7 @@ use detgate::detections::Detection;
 use detgate::matching::coco::{CocoParams, Plan, match_image};
 use detgate::matching::iou::{Region, iou_matrix};
 use detgate::matching::practical::{self, PracticalParams};
+use detgate::metrics::details::{DetailParams, DetailPlan, details, match_details};
 use detgate::metrics::{coco, evaluate};
 
 const SMALL: Size = Size { images: 120, boxes: 400, classes: 3, dts_per_image: 30 };
@@ -90,5 +91,26 @@ fn whole(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, overlaps, matching, accumulation, whole);
+/// What is only computed when asked for; compare with `evaluate/val`.
+fn beyond_the_numbers(c: &mut Criterion) {
+    let set = generate(VAL, 1);
+    let views = views(&set);
+    let (params, coco) = (DetailParams::default(), CocoParams::default());
+    let plan = DetailPlan::new(&set.categories, &params, &coco).unwrap();
+    let shard = match_details(&views, &plan);
+    let mut group = c.benchmark_group("details");
+    group.sample_size(10).throughput(Throughput::Elements(500_000));
+    group.bench_function("val", |b| {
+        b.iter(|| details(&set.categories, &views, &params, &coco).unwrap())
+    });
+    group.bench_function("val_merge_only", |b| {
+        b.iter_batched(
+            || shard.clone(),
+            |shard| shard.evaluate(&plan).unwrap(),
+            BatchSize::PerIteration,
+        )
+    });
+}
+
+criterion_group!(benches, overlaps, matching, accumulation, whole, beyond_the_numbers);
 criterion_main!(benches);

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use detgate::dataset::image::{DecodeError, Format, ImageError, RgbImage, decode, decode_bytes};
+use detgate::dataset::image::{
+    DecodeError, Format, ImageError, RgbImage, decode, decode_bytes, dimensions,
+};
 use proptest::prelude::{ProptestConfig, Strategy, any, prop, prop_assert_eq, proptest};
 use sha2::{Digest, Sha256};
 
@@ -265,6 +267,95 @@ proptest! {
     fn damaged_images_never_panic(bytes in damaged()) {
         if let Ok(image) = decode_bytes(&bytes) {
             prop_assert_eq!(image.data.len(), 3 * image.width as usize * image.height as usize);
+        }
+    }
+}
+
+/// Sizes are read without decoding; they must be those that decoding gives, for every variant that
+/// can be decoded.
+#[test]
+fn dimensions_are_those_of_the_decoded_image() {
+    for (name, reference) in expected().images {
+        let read = dimensions(&folder().join(&name)).expect(&name);
+        assert_eq!((read.width, read.height), (reference.width, reference.height), "{name}");
+        let turned = name.contains("exif_orientation_6");
+        assert_eq!(read.on_its_side, turned, "{name}");
+        let upright = if turned { (read.height, read.width) } else { (read.width, read.height) };
+        assert_eq!(read.upright(), upright);
+    }
+}
+
+#[test]
+fn a_file_without_dimensions_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jpg");
+    let refusal = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let error = dimensions(&path).unwrap_err();
+        assert_eq!(error.path(), path);
+        error.to_string().replace(&path.display().to_string(), "a.jpg")
+    };
+    let jpeg = fixture("jpeg/baseline_420.jpg");
+    assert_eq!(
+        refusal(&jpeg[..100]),
+        "cannot decode image a.jpg: the JPEG data end too early: the file is truncated; fetch or \
+         copy it again"
+    );
+    assert_eq!(
+        refusal(b"\xff\xd8\xff\xd9"),
+        "cannot decode image a.jpg: the JPEG data are corrupt: there is no frame header before the \
+         picture; fetch or copy it again"
+    );
+    assert!(refusal(b"").starts_with("cannot decode image a.jpg: the file is empty"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(dimensions(&path), Err(ImageError::Read { .. })));
+}
+
+/// EXIF comes from cameras and phones; whatever it holds, the size of the picture is there.
+#[test]
+fn damaged_exif_is_as_none() {
+    let whole = fixture("jpeg/exif_orientation_6.jpg");
+    let at = whole.windows(6).position(|window| window == b"Exif\0\0").unwrap() + 6;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jpg");
+    for offset in 0..26 {
+        for value in [0, 1, 0x7F, 0xFF] {
+            let mut bytes = whole.clone();
+            bytes[at + offset] = value;
+            std::fs::write(&path, &bytes).unwrap();
+            let read = dimensions(&path).unwrap();
+            assert_eq!(decode(&path).unwrap().width, read.width);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// A size that is read is the right one: whatever happens to a file, if it can be decoded at all
+    /// then its header says what comes out.
+    #[test]
+    fn a_damaged_header_never_panics_and_never_gives_another_size(
+        which in any::<prop::sample::Index>(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        within in prop::sample::select(vec![40_usize, 200, 1_000, 100_000]),
+        cut in proptest::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let names: Vec<String> = expected().images.into_keys().collect();
+        let mut bytes = fixture(&names[which.index(names.len())]);
+        let within = within.min(bytes.len());
+        for (at, value) in flips {
+            bytes[at.index(within)] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let read = dimensions(file.path());
+        if let Ok(image) = decode_bytes(&bytes) {
+            let read = read.unwrap();
+            prop_assert_eq!((read.width, read.height), (image.width, image.height));
         }
     }
 }

@@ -3,39 +3,149 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Context;
-use detgate::config::{MetricsFlags, OutputFormat};
-use detgate::dataset;
-use detgate::detections::coco_results;
-use detgate::matching::coco::CocoParams;
-use detgate::metrics;
-use detgate::report::coco_text;
+use anyhow::{Context, bail};
+use detgate::config::{DetailsConfig, MetricsConfig, MetricsFlags, OutputFormat};
+use detgate::dataset::{self, AnnotationFormat, Category, Dataset, ImageRecord};
+use detgate::detections::Detection;
+use detgate::detections::coco_results::{self, ByImage, Results};
+use detgate::matching::coco::{AreaRange, CocoParams};
+use detgate::metrics::details::{DetailParams, details};
+use detgate::metrics::{self, per_image};
+use detgate::report::{self, MetricsReport, MetricsSubject, metrics_text};
 
-/// Reads, matches, accumulates, prints.
+/// An image, and what was found on it.
+type View<'a> = (&'a ImageRecord, &'a [Detection]);
+
+/// Reads, matches, accumulates; returns what to print.
 pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
-    let mut clock = Clock { last: Instant::now(), enabled: flags.timings };
-    if let Some(threads) = flags.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .context("cannot start threads")?;
-    }
-    let (dataset, results) = rayon::join(
-        || dataset::read(&cwd.join(&flags.gt), &dataset::Classes::FromFile),
-        || coco_results::read(&cwd.join(&flags.dt)),
-    );
+    let config = MetricsConfig::resolve(flags, cwd)?;
+    start_threads(&config)?;
+    let mut clock = Clock { last: Instant::now(), enabled: config.timings };
+    let (dataset, results) =
+        rayon::join(|| ground_truth(&config), || coco_results::read(&config.dt));
     let (dataset, results) = (dataset?, results?);
     clock.lap("parse");
     let by_image = results.by_image(dataset.images.iter().map(|image| image.id));
-    let views: Vec<_> =
+    require_known_images(&config, &by_image)?;
+    let views: Vec<View> =
         std::iter::zip(&dataset.images, by_image.images.iter().map(AsRef::as_ref)).collect();
+    note_unknown_categories(&dataset.categories, &views);
     clock.lap("group");
-    let metrics = metrics::evaluate_coco(&dataset.categories, &views, &CocoParams::default())?;
+    let params = coco_params(&config);
+    let coco = metrics::evaluate_coco(&dataset.categories, &views, &params)?;
     clock.lap("evaluate");
-    Ok(match flags.format {
-        OutputFormat::Text => coco_text::lines(&metrics.summary),
-        OutputFormat::Json => serde_json::to_string_pretty(&metrics)? + "\n",
+    let details = match &config.details {
+        Some(wanted) => {
+            Some(details(&dataset.categories, &views, &detail_params(wanted), &params)?)
+        }
+        None => None,
+    };
+    clock.lap("details");
+    let report = MetricsReport {
+        schema: report::SCHEMA,
+        data: subject(&dataset, &results),
+        settings: &params,
+        coco: &coco,
+        details: details.as_ref(),
+    };
+    Ok(match config.format {
+        OutputFormat::Json => report.to_json()?,
+        OutputFormat::Text => text(&config, &report, &dataset),
     })
+}
+
+fn start_threads(config: &MetricsConfig) -> anyhow::Result<()> {
+    let Some(threads) = config.threads else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build_global().context("cannot start so many threads")
+}
+
+fn ground_truth(config: &MetricsConfig) -> anyhow::Result<Dataset> {
+    Ok(match dataset::annotations_format(&config.gt)? {
+        AnnotationFormat::CocoJson => dataset::read(&config.gt, &dataset::Classes::FromFile)?,
+        AnnotationFormat::YoloFolder => dataset::load_yolo(&config.gt, None)?,
+        AnnotationFormat::VocFolder => dataset::load_voc(&config.gt, None)?,
+    })
+}
+
+/// pycocotools stops there too: results and ground truth that do not belong together are a mistake.
+fn require_known_images(config: &MetricsConfig, by_image: &ByImage) -> anyhow::Result<()> {
+    let Some(first) = by_image.elsewhere.keys().next() else { return Ok(()) };
+    let count: usize = by_image.elsewhere.values().sum();
+    let what = format!("detections on images that the ground truth does not have: {count}");
+    if config.skip_unknown_images {
+        eprintln!("note: {what}, the first on image {first}; left out");
+        return Ok(());
+    }
+    bail!(
+        "{}: {what}, the first on image {first}; are the two files of the same data set? \
+         pass --skip-unknown-images to leave them out",
+        config.dt.display()
+    )
+}
+
+/// pycocotools passes over them in silence.
+fn note_unknown_categories(categories: &[Category], views: &[View]) {
+    let mut known: Vec<i64> = categories.iter().map(|category| category.id).collect();
+    known.sort_unstable();
+    let unknown = |d: &&Detection| known.binary_search(&d.category_id).is_err();
+    let mut strays = views.iter().flat_map(|(_, dts)| dts.iter()).filter(unknown).peekable();
+    if let Some(first) = strays.peek().map(|d| d.category_id) {
+        eprintln!(
+            "note: detections of categories that the ground truth does not have: {}, the first of \
+             category {first}; left out",
+            strays.count()
+        );
+    }
+}
+
+fn coco_params(config: &MetricsConfig) -> CocoParams {
+    let default = CocoParams::default();
+    let range = |(name, min, max): &(String, f64, f64)| AreaRange {
+        name: name.clone(),
+        min: *min,
+        max: *max,
+    };
+    let ranges = config.area_ranges.as_ref().map(|ranges| ranges.iter().map(range).collect());
+    CocoParams {
+        iou_thrs: config.iou_thrs.clone().unwrap_or(default.iou_thrs),
+        rec_thrs: config.rec_thrs.clone().unwrap_or(default.rec_thrs),
+        max_dets: config.max_dets.clone().unwrap_or(default.max_dets),
+        area_ranges: ranges.unwrap_or(default.area_ranges),
+    }
+}
+
+fn detail_params(wanted: &DetailsConfig) -> DetailParams {
+    DetailParams {
+        iou_thr: wanted.iou_thr,
+        score_thr: wanted.score_thr,
+        recalls: wanted.recalls.clone(),
+    }
+}
+
+fn subject(dataset: &Dataset, results: &Results) -> MetricsSubject {
+    MetricsSubject {
+        ground_truth_blake3: dataset.digest.clone(),
+        images: dataset.images.len(),
+        ground_truths: dataset.images.iter().map(|image| image.ground_truth.len()).sum(),
+        detections: results.len(),
+    }
+}
+
+fn text(config: &MetricsConfig, report: &MetricsReport, dataset: &Dataset) -> String {
+    let mut text = metrics_text::coco_lines(&report.coco.summary, report.settings);
+    if config.per_class {
+        text += &format!("\n{}", metrics_text::per_class(report.coco));
+    }
+    if let (Some(details), Some(wanted)) = (report.details, &config.details) {
+        let worst = per_image::worst_first(&details.per_image, wanted.worst);
+        let file_name = |id| {
+            let image = dataset.images.iter().find(|image| image.id == id)?;
+            Some(image.file_name.as_str()).filter(|name| !name.is_empty())
+        };
+        text += &format!("\n{}", metrics_text::details(details, &worst, file_name));
+    }
+    text
 }
 
 /// Says on standard error how long each step took.

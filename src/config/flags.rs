@@ -131,15 +131,48 @@ pub enum LabelKind {
 /// `detgate metrics`.
 #[derive(Debug, Default, Args)]
 pub struct MetricsFlags {
-    /// Ground truth: a COCO file
+    /// Ground truth: a COCO or LVIS file (also .gz or .zst), a YOLO or Pascal VOC folder
     #[arg(long, value_name = "PATH")]
     pub gt: PathBuf,
-    /// Detections: a COCO results file
+    /// Detections: a COCO results file (also .gz or .zst)
     #[arg(long, value_name = "FILE")]
     pub dt: PathBuf,
     /// How to print the numbers
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: OutputFormat,
+    /// IoU thresholds: 0.5,0.75 or FIRST:LAST:STEP [default: 0.5:0.95:0.05]
+    #[arg(long, value_name = "LIST")]
+    pub iou_thrs: Option<String>,
+    /// Recalls at which precision is read off [default: 0:1:0.01]
+    #[arg(long, value_name = "LIST")]
+    pub rec_thrs: Option<String>,
+    /// Limits on the detections per image and class [default: 1,10,100]
+    #[arg(long, value_name = "LIST")]
+    pub max_dets: Option<String>,
+    /// NAME:SMALLEST:LARGEST, square pixels [default: COCO's all, small, medium, large]
+    #[arg(long, value_name = "LIST")]
+    pub area_ranges: Option<String>,
+    /// Leave detections on images that the ground truth does not have out, instead of stopping
+    #[arg(long)]
+    pub skip_unknown_images: bool,
+    /// Also the 12 numbers of each class
+    #[arg(long)]
+    pub per_class: bool,
+    /// Also operating points, confusions of classes, and the worst images
+    #[arg(long)]
+    pub details: bool,
+    /// How many of the worst images --details lists [default: 20]
+    #[arg(long, value_name = "N", requires = "details")]
+    pub worst: Option<usize>,
+    /// IoU from which a detection has found an object, for --details [default: 0.5]
+    #[arg(long, value_name = "IOU")]
+    pub iou_thr: Option<f64>,
+    /// Least score that confusions and images of --details count [default: 0.5]
+    #[arg(long, value_name = "SCORE")]
+    pub score_thr: Option<f64>,
+    /// Recalls at which --details gives precision [default: 0.5,0.9]
+    #[arg(long, value_name = "LIST")]
+    pub recalls: Option<String>,
     /// Threads; the numbers are the same with any [default: one per core]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,

@@ -5,6 +5,7 @@
 
 mod environment;
 mod flags;
+mod metrics;
 mod project;
 mod settings;
 
@@ -15,6 +16,8 @@ pub use environment::Environment;
 pub use flags::{
     BlessFlags, Cli, Command, EvalFlags, LabelKind, MetricsFlags, OutputFormat, ProjectFlags,
 };
+pub(crate) use metrics::linspace;
+pub use metrics::{DetailsConfig, MetricsConfig};
 pub use project::LabelMap;
 pub use settings::Rule;
 

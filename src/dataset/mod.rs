@@ -3,11 +3,19 @@
 //! Deliberately absent: anything about predictions, and any default: the caller says which images
 //! and which categories.
 
-mod annotation_file;
 pub mod image;
+mod annotation_file;
+mod class_list;
+mod folder;
+mod format;
 mod load;
+mod voc;
+mod yolo;
 
+pub use format::{AnnotationFormat, annotations_format};
 pub use load::{Classes, DatasetError, load, read};
+pub use voc::load_voc;
+pub use yolo::load_yolo;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -85,7 +93,7 @@ pub struct ImageRecord {
     pub id: i64,
     /// As the annotation file gives it, relative to the image folder.
     pub file_name: String,
-    /// Where it was found.
+    /// Where it was found; of Pascal VOC, which does not need it, where it is expected.
     pub path: PathBuf,
     /// Pixels, as the annotation file gives it.
     pub width: u32,

@@ -18,12 +18,14 @@ use super::{Error, read_up_to};
 const BLOCK: usize = 1 << 20;
 
 /// Reads an array of records on all threads of rayon's current pool: `record` reads one and adds it
-/// to a piece. The pieces come in the order of the records. `open` may be called twice.
+/// to a piece, which `piece` makes for so many bytes of text. The pieces come in the order of the
+/// records. `open` may be called twice.
 ///
 /// # Errors
 /// What the system or `record` said; the first mistake in the document, whatever the threads.
-pub(crate) fn records<T: Default + Send, R: Read + Send>(
+pub(crate) fn records<T: Send, R: Read + Send>(
     open: impl Fn() -> io::Result<R>,
+    piece: impl Fn(usize) -> T + Sync,
     record: impl Fn(&mut Cursor, &mut T) -> Parsed<()> + Sync,
 ) -> Result<Vec<T>, Error> {
     let blocks = Mutex::new(Blocks::new(open()?));
@@ -36,7 +38,7 @@ pub(crate) fn records<T: Default + Send, R: Read + Send>(
             // A fault of the file system will be met again, and said, by the second reading.
             let Ok(Ok(place)) = next else { return failed.store(true, Ordering::Relaxed) };
             let Some(place) = place else { return };
-            match (parse(&text, place, &record), pieces.lock()) {
+            match (parse(&text, place, piece(text.len()), &record), pieces.lock()) {
                 (Ok(piece), Ok(mut pieces)) => pieces.push((place.index, piece)),
                 _ => failed.store(true, Ordering::Relaxed),
             }
@@ -44,23 +46,24 @@ pub(crate) fn records<T: Default + Send, R: Read + Send>(
     };
     rayon::scope(|scope| (0..rayon::current_num_threads()).for_each(|_| scope.spawn(|_| work())));
     if failed.into_inner() {
-        return front_to_back(open()?, record);
+        return front_to_back(open()?, piece, record);
     }
     let mut pieces = pieces.into_inner().unwrap_or_default();
     pieces.sort_unstable_by_key(|(index, _)| *index);
     Ok(pieces.into_iter().map(|(_, piece)| piece).collect())
 }
 
-fn front_to_back<T: Default>(
+fn front_to_back<T>(
     source: impl Read,
+    piece: impl Fn(usize) -> T,
     record: impl Fn(&mut Cursor, &mut T) -> Parsed<()>,
 ) -> Result<Vec<T>, Error> {
     let mut pieces = Vec::new();
     let mut stream = Stream::new(source);
     stream.array(
         |cursor| {
-            let mut piece = T::default();
-            record(cursor, &mut piece).map(|()| piece)
+            let mut one = piece(0);
+            record(cursor, &mut one).map(|()| one)
         },
         |piece| pieces.push(piece),
     )?;
@@ -76,12 +79,12 @@ struct Place {
 }
 
 /// Reads one block; any fault may also come from a wrong cut.
-fn parse<T: Default>(
+fn parse<T>(
     text: &[u8],
     place: Place,
+    mut piece: T,
     record: impl Fn(&mut Cursor, &mut T) -> Parsed<()>,
 ) -> Parsed<T> {
-    let mut piece = T::default();
     let mut cursor = Cursor::new(text);
     if place.index > 0 {
         cursor.expect(b',', "`,`")?;
@@ -164,15 +167,19 @@ mod tests {
     /// Records `{"v": N, ...}`; their numbers, in order.
     fn numbers(text: &str) -> Result<Vec<i64>, Error> {
         let open = || Ok(text.as_bytes());
-        let pieces = records(open, |cursor, numbers: &mut Vec<i64>| {
-            let mut number = None;
-            cursor.object(|cursor, key| match key {
-                b"v" => cursor.integer().map(|v| number = Some(v)),
-                _ => cursor.skip(),
-            })?;
-            numbers.push(number.ok_or_else(|| cursor.fault(What::Missing("v")))?);
-            Ok(())
-        })?;
+        let pieces = records(
+            open,
+            |_| Vec::new(),
+            |cursor, numbers| {
+                let mut number = None;
+                cursor.object(|cursor, key| match key {
+                    b"v" => cursor.integer().map(|v| number = Some(v)),
+                    _ => cursor.skip(),
+                })?;
+                numbers.push(number.ok_or_else(|| cursor.fault(What::Missing("v")))?);
+                Ok(())
+            },
+        )?;
         Ok(pieces.concat())
     }
 

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::descending_key;
 use super::iou::{Region, overlap_row};
+use crate::config::linspace;
 use crate::dataset::{Category, GroundTruth};
 use crate::detections::Detection;
 
@@ -62,14 +63,6 @@ impl Default for CocoParams {
             ],
         }
     }
-}
-
-/// `numpy.linspace(start, stop, count)`, to the last bit: 0.95 is not 0.5 + 9 * 0.05.
-fn linspace(start: f64, stop: f64, count: usize) -> Vec<f64> {
-    let step = (stop - start) / (count - 1) as f64;
-    let mut values: Vec<f64> = (0..count).map(|i| i as f64 * step + start).collect();
-    values[count - 1] = stop;
-    values
 }
 
 /// Settings that cannot be evaluated.

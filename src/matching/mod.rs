@@ -10,6 +10,7 @@
 //! loops on input that they would have refused; it only means less.
 
 pub mod coco;
+pub mod confusion;
 pub mod iou;
 pub mod practical;
 

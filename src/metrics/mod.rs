@@ -8,15 +8,23 @@
 //! on the number of images, which the caller applies to both protocols alike.
 
 pub mod coco;
+pub mod confusion;
+pub mod details;
+pub mod operating_points;
+mod outcomes;
+pub mod per_image;
 pub mod practical;
+mod ranking;
 mod sum;
 pub mod summary;
+pub mod tally;
 
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use self::details::{DetailParams, Details, details};
 pub use self::practical::PracticalMetrics;
 pub use self::summary::{CocoMetrics, CocoSummary};
 use crate::dataset::{Category, ImageRecord};

@@ -2,14 +2,16 @@
 //!
 //! Values in, text out; nothing is computed here.
 
-pub mod coco_text;
+pub mod metrics_text;
 mod progress;
 pub mod terminal;
 
 use serde::Serialize;
 
 use crate::gate::{Fingerprint, Judgement, Provenance};
-use crate::metrics::Evaluation;
+use crate::matching::coco::CocoParams;
+use crate::metrics::details::Details;
+use crate::metrics::{CocoMetrics, Evaluation};
 
 pub use progress::Progress;
 
@@ -72,6 +74,46 @@ impl Report<'_> {
     ///
     /// # Errors
     /// None that a finished run can cause: every value has a JSON form.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+}
+
+/// Everything that `detgate metrics` reports. Equal inputs give equal bytes.
+#[derive(Debug, Serialize)]
+pub struct MetricsReport<'a> {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// What was evaluated.
+    pub data: MetricsSubject,
+    /// How.
+    pub settings: &'a CocoParams,
+    /// The 12 numbers, for all classes and for each.
+    #[serde(flatten)]
+    pub coco: &'a CocoMetrics,
+    /// What was asked for beyond them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<&'a Details>,
+}
+
+/// The two inputs of `detgate metrics`.
+#[derive(Debug, Serialize)]
+pub struct MetricsSubject {
+    /// BLAKE3 of the ground truth.
+    pub ground_truth_blake3: String,
+    /// Images of the ground truth.
+    pub images: usize,
+    /// Boxes on them.
+    pub ground_truths: usize,
+    /// Detections that were read.
+    pub detections: usize,
+}
+
+impl MetricsReport<'_> {
+    /// The report as JSON, ending in a line break.
+    ///
+    /// # Errors
+    /// None that a finished evaluation can cause.
     pub fn to_json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }

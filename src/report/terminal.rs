@@ -10,7 +10,7 @@ const HEADLINE: [&str; 8] =
     ["AP", "AP50", "AP75", "AR100", "mAP50_approx", "precision", "recall", "f1"];
 
 /// One line under the header.
-const STYLE: TableStyle =
+pub(super) const STYLE: TableStyle =
     TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// The tables and the verdict, ending in a line break.
@@ -142,7 +142,7 @@ fn explain(comparison: &Comparison) -> String {
     }
 }
 
-fn count(n: usize, noun: &str) -> String {
+pub(super) fn count(n: usize, noun: &str) -> String {
     counted(n, noun, &format!("{noun}s"))
 }
 
@@ -161,7 +161,7 @@ fn plain<const N: usize>(header: [&str; N]) -> Table {
 }
 
 /// All columns but the first, which holds names, are numbers.
-fn align_numbers(table: &mut Table) {
+pub(super) fn align_numbers(table: &mut Table) {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

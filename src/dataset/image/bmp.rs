@@ -13,6 +13,8 @@
 use super::{DecodeError, Format, RgbImage, Size};
 
 const FILE_HEADER: usize = 14;
+/// Where the part of the file ends that [`size`] needs.
+pub(super) const DIMENSIONS_END: usize = 34;
 const RAW: u32 = 0;
 const RLE8: u32 = 1;
 const RLE4: u32 = 2;
@@ -29,6 +31,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
             Err(unsupported(format!("compression {compression} of {bits}-bit pixels")))
         }
     }
+}
+
+/// Width and height from the first bytes of the file: at least [`DIMENSIONS_END`] of them, or all.
+pub(super) fn size(start: &[u8]) -> Result<Size, DecodeError> {
+    let input = Input(start);
+    let header = match input.u32(FILE_HEADER)? {
+        12 => Header::read_core(input)?,
+        _ => Header::read_info(input)?,
+    };
+    Ok(header.size)
 }
 
 /// The file's bytes; reading past the end is an error.

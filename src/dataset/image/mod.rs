@@ -11,9 +11,12 @@
 //! other format that Pillow reads.
 
 mod bmp;
+mod dimensions;
 mod jpeg;
 mod png;
 mod webp;
+
+pub use dimensions::{Dimensions, dimensions};
 
 use std::path::{Path, PathBuf};
 

@@ -13,7 +13,7 @@
 //!
 //! Deliberately absent: the frames of an APNG other than its default image.
 
-use std::io::{Cursor, ErrorKind};
+use std::io::{BufRead, Cursor, ErrorKind, Seek};
 
 use ::png::{BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Limits, Transformations};
 
@@ -40,6 +40,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     }
     let palette = reader.info().palette.as_deref().unwrap_or_default();
     to_rgb(&samples, frame.line_size, frame.color_type, frame.bit_depth, palette, size)
+}
+
+/// Width and height; reads no further than the header.
+pub(super) fn size(reader: impl BufRead + Seek) -> Result<Size, DecodeError> {
+    let mut decoder = Decoder::new(reader);
+    let header = decoder.read_header_info().map_err(failed)?;
+    Size::checked(Format::Png, header.width, header.height)
 }
 
 /// Applies one row converter to all rows of `samples`.

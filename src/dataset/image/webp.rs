@@ -5,7 +5,7 @@
 //!
 //! Deliberately absent: every frame of an animation but the first.
 
-use std::io::{Cursor, ErrorKind};
+use std::io::{BufRead, Cursor, ErrorKind, Seek};
 
 use image_webp::{DecodingError, WebPDecoder};
 
@@ -32,6 +32,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
         *pixel = [r, g, b];
     }
     Ok(image)
+}
+
+/// Width and height, of an animation its canvas; decodes nothing.
+pub(super) fn size(reader: impl BufRead + Seek) -> Result<Size, DecodeError> {
+    let (width, height) = WebPDecoder::new(reader).map_err(failed)?.dimensions();
+    Size::checked(Format::WebP, width, height)
 }
 
 /// The container's header says how many bytes follow it. libwebp insists on them all, and without
