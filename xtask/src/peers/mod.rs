@@ -33,6 +33,10 @@ use table::{Measured, Row};
 /// An engine whose first run takes longer has no other: five of pycocotools' would take as long as everything else.
 const SLOW_SECONDS: f64 = 20.0;
 
+/// Names alone do not tell.
+const THE_SAME_TWICE: &str = "\
+The engines are Python packages from PyPI, but for those in `-cli`, their authors' own programs from crates.io.";
+
 /// Runs the comparison and prints its tables.
 ///
 /// # Errors
@@ -51,6 +55,7 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
     for &size in &options.sizes {
         ours.push(one_size(&detgate, &peers, size, &options, &root)?);
     }
+    println!("{THE_SAME_TWICE}");
     if let [smaller, larger] = &ours[..] {
         println!("{}", growth_sentence(smaller, larger));
     }
@@ -83,7 +88,7 @@ fn one_size(
     let reference = rows[0].outcome.clone().map_err(|why| anyhow!("detgate: {why}"))?;
     println!("{}, {:.0} MB\n", files.about, files.bytes as f64 / 1e6);
     println!("{}", table::render(&rows, &reference, options.rounds));
-    let steps = detgate_steps(detgate, &files, options.rounds, root)?;
+    let steps = steps(&reference.said);
     println!("{}\n", steps_sentence(&steps));
     let parse = steps.iter().find(|(name, _)| name == "parse");
     Ok(Ours {
@@ -181,9 +186,9 @@ fn first_run(program: &Program, files: &Files, scratch: &Path) -> Result<Measure
     let told = scratch.join("exact.json");
     let run = measure::run(&mut program.exact_command(files, threads(), &told), scratch)?;
     let numbers = program.exact(&run.stdout, &told)?;
-    let mut measured = Measured { seconds: Vec::new(), usage: Vec::new(), numbers };
+    let mut measured = Measured::new(numbers);
     if run.seconds > SLOW_SECONDS {
-        measured.add(&run);
+        measured.add(run);
     }
     Ok(measured)
 }
@@ -210,41 +215,27 @@ fn timed_run(contender: &mut Contender, files: &Files, scratch: &Path) {
         Ok(run)
     });
     match run {
-        Ok(run) => measured.add(&run),
+        Ok(run) => measured.add(run),
         Err(error) => contender.program = Err(format!("failed: {error:#}")),
     }
 }
 
-/// Where detgate's own time goes: the median of each step it names.
-fn detgate_steps(
-    detgate: &Program,
-    files: &Files,
-    rounds: usize,
-    root: &Path,
-) -> Result<Vec<(String, f64)>> {
-    let scratch = Scratch::make(root)?;
-    let mut command = detgate.command(files, threads());
-    command.arg("--timings");
-    let mut runs = Vec::new();
-    for _ in 0..rounds {
-        runs.push(steps(&measure::run(&mut command, &scratch.0)?.stderr));
-    }
-    let names = runs[0].iter().map(|(name, _)| name.clone());
+/// Where detgate's own time goes, out of what its timed runs said with `--timings`: the median of each step.
+fn steps(said: &[String]) -> Vec<(String, f64)> {
+    let runs: Vec<Vec<(&str, f64)>> =
+        said.iter().map(|text| text.lines().filter_map(step).collect()).collect();
+    let names = runs.first().into_iter().flatten().map(|&(name, _)| name);
     let medians = names.map(|name| {
-        let of = |run: &Vec<(String, f64)>| run.iter().find(|(n, _)| *n == name).map(|&(_, s)| s);
-        let seconds: Vec<f64> = runs.iter().filter_map(of).collect();
-        (name, median(&seconds))
+        let times = runs.iter().flatten().filter(|(other, _)| *other == name);
+        (name.to_owned(), median(&times.map(|&(_, seconds)| seconds).collect::<Vec<_>>()))
     });
-    Ok(medians.collect())
+    medians.collect()
 }
 
-/// Lines such as `parse 0.0310 s`.
-fn steps(stderr: &str) -> Vec<(String, f64)> {
-    let step = |line: &str| {
-        let (name, seconds) = line.strip_suffix(" s")?.rsplit_once(' ')?;
-        Some((name.trim().to_owned(), seconds.parse().ok()?))
-    };
-    stderr.lines().filter_map(step).collect()
+/// A line such as `parse 0.0310 s`.
+fn step(line: &str) -> Option<(&str, f64)> {
+    let (name, seconds) = line.strip_suffix(" s")?.rsplit_once(' ')?;
+    Some((name.trim(), seconds.parse().ok()?))
 }
 
 fn steps_sentence(steps: &[(String, f64)]) -> String {
@@ -300,11 +291,12 @@ mod tests {
 
     #[test]
     fn steps_are_read_among_other_lines() {
-        let text = "note: 3 annotations are crowds\nparse 0.0310 s\ngroup  0.0025 s\n";
-        assert_eq!(steps(text), [("parse".to_owned(), 0.031), ("group".to_owned(), 0.0025)]);
+        let run = |parse: f64| format!("note: 3 boxes are crowds\nparse {parse:.4} s\ngroup  0.0021 s\n");
+        let steps = steps(&[run(0.031), run(0.5), run(0.02)]);
+        assert_eq!(steps, [("parse".to_owned(), 0.031), ("group".to_owned(), 0.0021)]);
         assert_eq!(
-            steps_sentence(&steps(text)),
-            "Where detgate's time goes (medians): parse 0.031 s, group 0.003 s."
+            steps_sentence(&steps),
+            "Where detgate's time goes (medians): parse 0.031 s, group 0.002 s."
         );
     }
 

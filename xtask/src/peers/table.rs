@@ -18,14 +18,22 @@ pub(crate) struct Measured {
     pub(crate) seconds: Vec<f64>,
     /// Of the same runs, where the platform tells.
     pub(crate) usage: Vec<Usage>,
+    /// What the same runs wrote to standard error.
+    pub(crate) said: Vec<String>,
     pub(crate) numbers: Numbers,
 }
 
 impl Measured {
+    /// No run yet, but its numbers.
+    pub(crate) fn new(numbers: Numbers) -> Measured {
+        Measured { seconds: Vec::new(), usage: Vec::new(), said: Vec::new(), numbers }
+    }
+
     /// Takes a run into account.
-    pub(crate) fn add(&mut self, run: &Run) {
+    pub(crate) fn add(&mut self, run: Run) {
         self.seconds.push(run.seconds);
         self.usage.extend(run.usage);
+        self.said.push(run.stderr);
     }
 
     /// The median wall time.
@@ -122,9 +130,13 @@ mod tests {
     use super::*;
 
     fn measured(seconds: &[f64], peak_mb: u64, numbers: Numbers) -> Measured {
-        let usage =
-            |&seconds: &f64| Usage { cpu_seconds: 2.0 * seconds, peak_bytes: peak_mb * 1_000_000 };
-        Measured { seconds: seconds.to_vec(), usage: seconds.iter().map(usage).collect(), numbers }
+        let mut measured = Measured::new(numbers);
+        for &seconds in seconds {
+            let usage = Usage { cpu_seconds: 2.0 * seconds, peak_bytes: peak_mb * 1_000_000 };
+            let (stdout, stderr) = (String::new(), String::new());
+            measured.add(Run { seconds, usage: Some(usage), stdout, stderr });
+        }
+        measured
     }
 
     fn row(name: &str, outcome: Result<Measured, String>) -> Row {
