@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn steps_are_read_among_other_lines() {
-        let run = |parse: f64| format!("note: 3 boxes are crowds\nparse {parse:.4} s\ngroup  0.0021 s\n");
+        let run =
+            |parse: f64| format!("note: 3 boxes are crowds\nparse {parse:.4} s\ngroup  0.0021 s\n");
         let steps = steps(&[run(0.031), run(0.5), run(0.02)]);
         assert_eq!(steps, [("parse".to_owned(), 0.031), ("group".to_owned(), 0.0021)]);
         assert_eq!(

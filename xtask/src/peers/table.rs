@@ -79,7 +79,7 @@ fn cells(row: &Row, reference: &Measured, rounds: usize) -> [String; 8] {
     let measured = match &row.outcome {
         Ok(measured) => measured,
         Err(why) => {
-            return [name, version, none(), none(), none(), none(), none(), why.clone()];
+            return [name, version, none(), none(), none(), none(), none(), one_cell(why)];
         }
     };
     let time = measured.median();
@@ -99,6 +99,11 @@ fn cells(row: &Row, reference: &Measured, rounds: usize) -> [String; 8] {
         measured.peak_bytes().map_or_else(none, |bytes| format!("{:.0}", bytes as f64 / 1e6)),
         agreement(&reference.numbers, &measured.numbers),
     ]
+}
+
+/// An error's words, which may hold anything, as one cell.
+fn one_cell(words: &str) -> String {
+    words.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "/")
 }
 
 /// Markdown: words to the left, numbers to the right.
@@ -149,7 +154,7 @@ mod tests {
         let mut off = [0.5; 12];
         off[3] = 0.25;
         let rows = [
-            row("absent", Err("no wheel".into())),
+            row("absent", Err("no wheel\n".into())),
             row("slow", Ok(measured(&[60.0], 1900, off))),
             row("detgate", Ok(ours.clone())),
         ];
