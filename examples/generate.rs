@@ -53,7 +53,7 @@ struct Arguments {
 enum Digits {
     /// Boxes with 2 decimals, scores with 5.
     Rounded,
-    /// float32 as Python prints it after `tensor.tolist()`: every digit of the float64 of the same value.
+    /// float32 as Python prints it after `tensor.tolist()`: as many digits as the float64 of the same value needs.
     Full,
 }
 
@@ -181,7 +181,8 @@ fn rounded(value: f64, decimals: i32) -> f64 {
     (value * scale).round() / scale
 }
 
-/// `repr(value)` in Python, which takes to the exponent below 1e-4.
+/// `repr(value)` in Python, which takes to the exponent below 1e-4. (Where two decimals are equally short and near, Rust
+/// may choose the other one.)
 fn python_float(value: f64) -> String {
     if value == 0.0 || value.abs() >= 1e-4 {
         return format!("{value:?}");

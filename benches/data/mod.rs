@@ -119,7 +119,8 @@ impl Iterator for Scenes {
 impl Scenes {
     fn ground_truth(&mut self) -> Vec<GroundTruth> {
         let random = &mut self.random;
-        let boxes = random.below(2 * self.size.boxes / self.size.images + 1);
+        let most = 2.0 * self.size.boxes as f64 / self.size.images as f64 + 1.0;
+        let boxes = (random.unit() * most) as usize;
         let mut gts = Vec::new();
         for _ in 0..boxes {
             let bbox = random.bbox();

@@ -152,7 +152,11 @@ impl Program {
             command
         };
         match self {
-            Program::Detgate(program) => flags(program, "metrics"),
+            Program::Detgate(program) => {
+                let mut command = flags(program, "metrics");
+                command.arg("--timings");
+                command
+            }
             Program::HotcocoCli(program) => flags(program, "eval"),
             Program::VernierCli(program) => {
                 let mut command = flags(program, "eval");

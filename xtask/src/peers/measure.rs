@@ -13,10 +13,19 @@ use anyhow::{Context, Result, bail};
 pub(crate) struct Run {
     /// From before the process is made until it has ended.
     pub(crate) seconds: f64,
-    /// The most memory that was resident at once; not measured on Windows.
-    pub(crate) peak_bytes: Option<u64>,
+    /// What the kernel says of it; not known on Windows.
+    pub(crate) usage: Option<Usage>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+/// What a process used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    /// Seconds of all its threads, in the program and in the kernel for it: steadier than wall time on a busy machine.
+    pub(crate) cpu_seconds: f64,
+    /// The most memory that was resident at once.
+    pub(crate) peak_bytes: u64,
 }
 
 /// Runs a program to its end, its output in files in `scratch`: nobody has to read a pipe meanwhile.
@@ -35,7 +44,7 @@ pub(crate) fn run(command: &mut Command, scratch: &Path) -> Result<Run> {
     command.stdin(Stdio::null()).stdout(create(&out)?).stderr(create(&err)?);
     let start = Instant::now();
     let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-    let (status, peak_bytes) = wait(child).with_context(|| format!("cannot wait for {name}"))?;
+    let (status, usage) = wait(child).with_context(|| format!("cannot wait for {name}"))?;
     let seconds = start.elapsed().as_secs_f64();
     let stderr = fs::read_to_string(&err).unwrap_or_default();
     if !status.success() {
@@ -43,12 +52,12 @@ pub(crate) fn run(command: &mut Command, scratch: &Path) -> Result<Run> {
     }
     let stdout =
         fs::read_to_string(&out).with_context(|| format!("cannot read {}", out.display()))?;
-    Ok(Run { seconds, peak_bytes, stdout, stderr })
+    Ok(Run { seconds, usage, stdout, stderr })
 }
 
-/// The standard library's `wait` throws away what the kernel says about memory.
+/// The standard library's `wait` throws away what the kernel says about memory and processor time.
 #[cfg(unix)]
-fn wait(child: Child) -> io::Result<(ExitStatus, Option<u64>)> {
+fn wait(child: Child) -> io::Result<(ExitStatus, Option<Usage>)> {
     use std::os::unix::process::ExitStatusExt;
     let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
     let mut status = 0;
@@ -68,12 +77,14 @@ fn wait(child: Child) -> io::Result<(ExitStatus, Option<u64>)> {
     }
     // KiB everywhere but on macOS.
     let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
-    let peak = u64::try_from(usage.ru_maxrss).ok().map(|size| size * unit);
-    Ok((ExitStatus::from_raw(status), peak))
+    let peak_bytes = u64::try_from(usage.ru_maxrss).unwrap_or(0) * unit;
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    let cpu_seconds = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+    Ok((ExitStatus::from_raw(status), Some(Usage { cpu_seconds, peak_bytes })))
 }
 
 #[cfg(not(unix))]
-fn wait(mut child: Child) -> io::Result<(ExitStatus, Option<u64>)> {
+fn wait(mut child: Child) -> io::Result<(ExitStatus, Option<Usage>)> {
     Ok((child.wait()?, None))
 }
 
@@ -105,7 +116,7 @@ mod tests {
         let peak = |block: &str| {
             let mut command = Command::new("dd");
             command.args(["if=/dev/zero", "of=/dev/null", "count=1", block]);
-            run(&mut command, scratch.path()).unwrap().peak_bytes.unwrap()
+            run(&mut command, scratch.path()).unwrap().usage.unwrap().peak_bytes
         };
         let (small, large) = (peak("bs=1024"), peak("bs=268435456"));
         assert!(large >= 256 << 20, "{large}");
@@ -119,6 +130,7 @@ mod tests {
         let shell = |script: &str| run(Command::new("sh").args(["-c", script]), scratch.path());
         let slept = shell("sleep 0.2; echo done; echo note >&2").unwrap();
         assert!(slept.seconds >= 0.2, "{}", slept.seconds);
+        assert!(slept.usage.unwrap().cpu_seconds < 0.2, "sleeping is no work");
         assert_eq!((slept.stdout.as_str(), slept.stderr.as_str()), ("done\n", "note\n"));
         let error = shell("echo first >&2; echo 'no such file' >&2; exit 3").unwrap_err();
         assert!(error.to_string().ends_with("no such file"), "{error}");

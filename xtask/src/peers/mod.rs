@@ -33,6 +33,10 @@ use table::{Measured, Row};
 /// An engine whose first run takes longer has no other: five of pycocotools' would take as long as everything else.
 const SLOW_SECONDS: f64 = 20.0;
 
+/// Names alone do not tell.
+const THE_SAME_TWICE: &str = "\
+The engines are Python packages from PyPI, but for those in `-cli`, their authors' own programs from crates.io.";
+
 /// Runs the comparison and prints its tables.
 ///
 /// # Errors
@@ -47,20 +51,52 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
     let chosen = ENGINES.iter().filter(|engine| options.peers.iter().any(|n| n == engine.name));
     let peers: Vec<_> = chosen.map(|engine| (engine, engine.provide(&root))).collect();
     println!("{}\n", machine::describe());
-    let mut parsing = Vec::new();
+    let mut ours = Vec::new();
     for &size in &options.sizes {
-        let files = data::provide(&root, size, &options)?;
-        let text = compare(&detgate, &peers, size, &files, &options, &root)?;
-        println!("{}: {:.0} MB\n\n{text}", files.about, files.bytes as f64 / 1e6);
-        let steps = detgate_steps(&detgate, &files, options.rounds, &root)?;
-        println!("{}", steps_sentence(&steps));
-        parsing
-            .extend(steps.iter().find(|(name, _)| name == "parse").map(|&(_, s)| (files.bytes, s)));
-        println!();
+        ours.push(one_size(&detgate, &peers, size, &options, &root)?);
+    }
+    println!("{THE_SAME_TWICE}");
+    if let [smaller, larger] = &ours[..] {
+        println!("{}", growth_sentence(smaller, larger));
     }
     // Last, because this process must be small while others are measured.
-    println!("{}", bandwidth_sentence(&parsing));
+    println!("{}", bandwidth_sentence(&ours));
     Ok(ExitCode::SUCCESS)
+}
+
+/// detgate at one size.
+struct Ours {
+    detections: usize,
+    /// Median wall time.
+    seconds: f64,
+    /// Of both files.
+    bytes: u64,
+    /// Median of the step of this name, if detgate still has one.
+    parse_seconds: Option<f64>,
+}
+
+/// Measures and prints one size.
+fn one_size(
+    detgate: &Program,
+    peers: &[(&'static Engine, Result<Program>)],
+    size: Size,
+    options: &Options,
+    root: &Path,
+) -> Result<Ours> {
+    let files = data::provide(root, size, options)?;
+    let rows = compare(detgate, peers, size, &files, options, root)?;
+    let reference = rows[0].outcome.clone().map_err(|why| anyhow!("detgate: {why}"))?;
+    println!("{}, {:.0} MB\n", files.about, files.bytes as f64 / 1e6);
+    println!("{}", table::render(&rows, &reference, options.rounds));
+    let steps = steps(&reference.said);
+    println!("{}\n", steps_sentence(&steps));
+    let parse = steps.iter().find(|(name, _)| name == "parse");
+    Ok(Ours {
+        detections: size.detections(),
+        seconds: reference.median(),
+        bytes: files.bytes,
+        parse_seconds: parse.map(|&(_, seconds)| seconds),
+    })
 }
 
 /// Builds one target of detgate without features in release, and returns its path.
@@ -91,7 +127,7 @@ impl Contender<'_> {
     }
 }
 
-/// The table of one size.
+/// The rows of one size, detgate's first.
 fn compare(
     detgate: &Program,
     peers: &[(&'static Engine, Result<Program>)],
@@ -99,7 +135,7 @@ fn compare(
     files: &Files,
     options: &Options,
     root: &Path,
-) -> Result<String> {
+) -> Result<Vec<Row>> {
     let mut contenders = vec![Contender {
         name: "detgate",
         version: env!("CARGO_PKG_VERSION"),
@@ -115,9 +151,7 @@ fn compare(
     let scratch = Scratch::make(root)?;
     first_runs(&mut contenders, files, &scratch.0);
     timed_rounds(&mut contenders, files, options.rounds, &scratch.0);
-    let rows: Vec<Row> = contenders.into_iter().map(Contender::row).collect();
-    let reference = rows[0].outcome.clone().map_err(|why| anyhow!("detgate: {why}"))?;
-    Ok(table::render(&rows, &reference, options.rounds))
+    Ok(contenders.into_iter().map(Contender::row).collect())
 }
 
 fn available<'a>(
@@ -152,10 +186,11 @@ fn first_run(program: &Program, files: &Files, scratch: &Path) -> Result<Measure
     let told = scratch.join("exact.json");
     let run = measure::run(&mut program.exact_command(files, threads(), &told), scratch)?;
     let numbers = program.exact(&run.stdout, &told)?;
-    let slow = run.seconds > SLOW_SECONDS;
-    let (seconds, peak_bytes) =
-        if slow { (vec![run.seconds], run.peak_bytes) } else { (Vec::new(), None) };
-    Ok(Measured { seconds, peak_bytes, numbers })
+    let mut measured = Measured::new(numbers);
+    if run.seconds > SLOW_SECONDS {
+        measured.add(run);
+    }
+    Ok(measured)
 }
 
 fn timed_rounds(contenders: &mut [Contender], files: &Files, rounds: usize, scratch: &Path) {
@@ -180,44 +215,27 @@ fn timed_run(contender: &mut Contender, files: &Files, scratch: &Path) {
         Ok(run)
     });
     match run {
-        Ok(run) => {
-            measured.seconds.push(run.seconds);
-            measured.peak_bytes = measured.peak_bytes.max(run.peak_bytes);
-        }
+        Ok(run) => measured.add(run),
         Err(error) => contender.program = Err(format!("failed: {error:#}")),
     }
 }
 
-/// Where detgate's own time goes: the median of each step it names.
-fn detgate_steps(
-    detgate: &Program,
-    files: &Files,
-    rounds: usize,
-    root: &Path,
-) -> Result<Vec<(String, f64)>> {
-    let scratch = Scratch::make(root)?;
-    let mut command = detgate.command(files, threads());
-    command.arg("--timings");
-    let mut runs = Vec::new();
-    for _ in 0..rounds {
-        runs.push(steps(&measure::run(&mut command, &scratch.0)?.stderr));
-    }
-    let names = runs[0].iter().map(|(name, _)| name.clone());
+/// Where detgate's own time goes, out of what its timed runs said with `--timings`: the median of each step.
+fn steps(said: &[String]) -> Vec<(String, f64)> {
+    let runs: Vec<Vec<(&str, f64)>> =
+        said.iter().map(|text| text.lines().filter_map(step).collect()).collect();
+    let names = runs.first().into_iter().flatten().map(|&(name, _)| name);
     let medians = names.map(|name| {
-        let of = |run: &Vec<(String, f64)>| run.iter().find(|(n, _)| *n == name).map(|&(_, s)| s);
-        let seconds: Vec<f64> = runs.iter().filter_map(of).collect();
-        (name, median(&seconds))
+        let times = runs.iter().flatten().filter(|(other, _)| *other == name);
+        (name.to_owned(), median(&times.map(|&(_, seconds)| seconds).collect::<Vec<_>>()))
     });
-    Ok(medians.collect())
+    medians.collect()
 }
 
-/// Lines such as `parse 0.0310 s`.
-fn steps(stderr: &str) -> Vec<(String, f64)> {
-    let step = |line: &str| {
-        let (name, seconds) = line.strip_suffix(" s")?.rsplit_once(' ')?;
-        Some((name.trim().to_owned(), seconds.parse().ok()?))
-    };
-    stderr.lines().filter_map(step).collect()
+/// A line such as `parse 0.0310 s`.
+fn step(line: &str) -> Option<(&str, f64)> {
+    let (name, seconds) = line.strip_suffix(" s")?.rsplit_once(' ')?;
+    Some((name.trim(), seconds.parse().ok()?))
 }
 
 fn steps_sentence(steps: &[(String, f64)]) -> String {
@@ -225,13 +243,21 @@ fn steps_sentence(steps: &[(String, f64)]) -> String {
     format!("Where detgate's time goes (medians): {}.", parts.join(", "))
 }
 
-fn bandwidth_sentence(parsing: &[(u64, f64)]) -> String {
+fn growth_sentence(smaller: &Ours, larger: &Ours) -> String {
+    format!(
+        "{} times the detections take detgate {:.1} times as long.",
+        larger.detections / smaller.detections,
+        larger.seconds / smaller.seconds,
+    )
+}
+
+fn bandwidth_sentence(ours: &[Ours]) -> String {
     let speed = bandwidth::measure(threads(), bandwidth::BYTES);
-    let rates = parsing.iter().map(|&(bytes, seconds)| {
-        let rate = bytes as f64 / seconds;
-        format!("{:.2} GB/s ({:.0} % of reading)", rate / 1e9, 100.0 * rate / speed.read)
-    });
-    let rates: Vec<String> = rates.collect();
+    let rate = |ours: &Ours| {
+        let rate = ours.bytes as f64 / ours.parse_seconds?;
+        Some(format!("{:.2} GB/s ({:.1} % of reading)", rate / 1e9, 100.0 * rate / speed.read))
+    };
+    let rates: Vec<String> = ours.iter().filter_map(rate).collect();
     format!(
         "Memory in the same run, {} threads: read at {:.1} GB/s, copied at {:.1} GB/s. detgate parses at {}.",
         threads(),
@@ -265,11 +291,13 @@ mod tests {
 
     #[test]
     fn steps_are_read_among_other_lines() {
-        let text = "note: 3 annotations are crowds\nparse 0.0310 s\ngroup  0.0025 s\n";
-        assert_eq!(steps(text), [("parse".to_owned(), 0.031), ("group".to_owned(), 0.0025)]);
+        let run =
+            |parse: f64| format!("note: 3 boxes are crowds\nparse {parse:.4} s\ngroup  0.0021 s\n");
+        let steps = steps(&[run(0.031), run(0.5), run(0.02)]);
+        assert_eq!(steps, [("parse".to_owned(), 0.031), ("group".to_owned(), 0.0021)]);
         assert_eq!(
-            steps_sentence(&steps(text)),
-            "Where detgate's time goes (medians): parse 0.031 s, group 0.003 s."
+            steps_sentence(&steps),
+            "Where detgate's time goes (medians): parse 0.031 s, group 0.002 s."
         );
     }
 

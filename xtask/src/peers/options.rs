@@ -13,6 +13,7 @@ cargo xtask bench-peers [--size small|val|10x|both] [--rounds N] [--peers NAME,N
 
 Times whole processes, from two JSON files on disk to COCO's 12 numbers: detgate and the other engines, each in an
 environment of its own in the cache, one after the other in every round. Prints a table in Markdown.
+The environments take 1 GB of the cache, the files of 10x half a gigabyte.
 
   --size      small: 500 images with 50,000 detections, to try it out; val: 5,000 images with 500,000, like COCO's;
               10x: 50,000 images with 5,000,000; both (the default): val and 10x
