@@ -1,8 +1,8 @@
 //! Detections in COCO's results format: what is written reads back to the last bit.
 
-use detgate::dataset::Bbox;
+use detgate::dataset::{Bbox, ImageRecord};
 use detgate::detections::Detection;
-use detgate::detections::coco_results::{Results, ResultsError, read, write};
+use detgate::detections::coco_results::{ImageKey, Results, ResultsError, read, write};
 use proptest::prelude::*;
 
 fn detection() -> impl Strategy<Value = Detection> {
@@ -25,12 +25,12 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.json");
         write(&path, images.iter().map(|(&id, found)| (id, &found[..]))).unwrap();
-        let expected: Vec<(i64, Detection)> = images
+        let expected: Vec<(ImageKey, Detection)> = images
             .iter()
-            .flat_map(|(&id, found)| found.iter().map(move |&detection| (id, detection)))
+            .flat_map(|(&id, found)| found.iter().map(move |&d| (ImageKey::Id(id), d)))
             .collect();
         let results = read(&path).unwrap();
-        let found = results.runs().flat_map(|(id, found)| found.iter().map(move |&d| (id, d)));
+        let found = results.runs().flat_map(|(key, found)| found.iter().map(move |&d| (key, d)));
         prop_assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 
@@ -91,7 +91,7 @@ fn what_is_no_results_file_says_what_and_where() {
     insta::assert_snapshot!(scratch.error(""), @"FILE is not a COCO results file: line 1, column 1: the file ends too early; it was cut short");
     insta::assert_snapshot!(scratch.error("[{\"image_id\": 1, \"score\": 1}]"), @r#"FILE is not a COCO results file: line 1, column 29: at [0]: expected the key "category_id""#);
     insta::assert_snapshot!(scratch.error("[{\"image_id\": 1.5}]"), @"FILE is not a COCO results file: line 1, column 15: at [0].image_id: expected an integer of at most 64 bits");
-    insta::assert_snapshot!(scratch.error("[{\"image_id\": \"a\"}]"), @"FILE is not a COCO results file: line 1, column 15: at [0].image_id: expected an integer");
+    insta::assert_snapshot!(scratch.error("[{\"image_id\": null}]"), @"FILE is not a COCO results file: line 1, column 15: at [0].image_id: expected an integer");
     insta::assert_snapshot!(entry("[0, 0, -1, 1]", "0.5"), @"FILE is not a COCO results file: line 2, column 71: at [0]: the box [0.0, 0.0, -1.0, 1.0]; width and height must not be negative");
     insta::assert_snapshot!(entry("[0, 0, 1]", "0.5"), @"FILE is not a COCO results file: line 2, column 51: at [0].bbox: expected `,` and four numbers: [x, y, width, height]");
     insta::assert_snapshot!(entry("[0, 0, 1, 1e999]", "0.5"), @"FILE is not a COCO results file: line 2, column 53: at [0].bbox[3]: infinity, but every number must be finite");
@@ -109,8 +109,9 @@ fn other_keys_are_passed_over_in_any_order() {
         {"image_id": 3, "category_id": 7, "bbox": [0, 0, 0, 0], "score": -1}
     ]"#;
     let results = Scratch::new().read(text).unwrap();
-    let runs: Vec<(i64, usize)> = results.runs().map(|(id, found)| (id, found.len())).collect();
-    assert_eq!(runs, [(3, 2)]);
+    let runs: Vec<(ImageKey, usize)> =
+        results.runs().map(|(id, found)| (id, found.len())).collect();
+    assert_eq!(runs, [(ImageKey::Id(3), 2)]);
     let (_, found) = results.runs().next().unwrap();
     assert_eq!((found[0].bbox, found[0].score), (Bbox::from([1., 2., 3., 4.5]), 0.5));
 }
@@ -142,8 +143,28 @@ fn detections_are_dealt_to_their_images_in_file_order_and_strays_are_counted() {
     };
     let rows = [row(5, 0.1), row(2, 0.2), row(5, 0.3), row(9, 0.4), row(5, 0.5)];
     let results = Scratch::new().read(format!("[{}]", rows.join(","))).unwrap();
-    let by_image = results.by_image([2, 5, 7].into_iter());
+    let records = [image(2, "a.jpg"), image(5, "b.jpg"), image(7, "c.jpg")];
+    let by_image = results.by_image(&records);
     let scores = |i: usize| by_image.images[i].iter().map(|d| d.score).collect::<Vec<_>>();
     assert_eq!([scores(0), scores(1), scores(2)], [vec![0.2], vec![0.1, 0.3, 0.5], vec![]]);
-    assert_eq!(by_image.elsewhere, [(9, 1)].into());
+    assert_eq!(by_image.elsewhere, [(ImageKey::Id(9), 1)].into());
+}
+
+fn image(id: i64, file_name: &str) -> ImageRecord {
+    let (path, ground_truth) = (Default::default(), Vec::new());
+    ImageRecord { id, file_name: file_name.to_owned(), path, width: 640, height: 480, ground_truth }
+}
+
+/// As Ultralytics writes them; a name that several folders have says nothing.
+#[test]
+fn images_go_by_their_file_names_too_where_those_are_unambiguous() {
+    let rows = ["street", "val/street.jpg", "twice", "val/twice.jpg", "3"].map(|name| {
+        format!(r#"{{"image_id": "{name}", "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}}"#)
+    });
+    let results = Scratch::new().read(format!("[{}]", rows.join(","))).unwrap();
+    let records =
+        [image(1, "val/street.jpg"), image(2, "val/twice.jpg"), image(3, "test/twice.jpg")];
+    let by_image = results.by_image(&records);
+    assert_eq!(by_image.images.iter().map(|found| found.len()).collect::<Vec<_>>(), [2, 1, 0]);
+    assert_eq!(by_image.elsewhere, [(ImageKey::Name("twice"), 1), (ImageKey::Name("3"), 1)].into());
 }

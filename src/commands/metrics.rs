@@ -28,7 +28,7 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
         rayon::join(|| ground_truth(&config), || coco_results::read(&config.dt));
     let (dataset, results) = (dataset?, results?);
     clock.lap("parse");
-    let by_image = results.by_image(dataset.images.iter().map(|image| image.id));
+    let by_image = results.by_image(&dataset.images);
     require_known_images(&config, &by_image)?;
     let views: Vec<View> =
         std::iter::zip(&dataset.images, by_image.images.iter().map(AsRef::as_ref)).collect();

@@ -1,13 +1,14 @@
 //! Detections in COCO's results format: `[{"image_id", "category_id", "bbox", "score"}, ...]`.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::Detection;
-use crate::dataset::Bbox;
+use crate::dataset::{Bbox, ImageRecord};
 use crate::json::{self, Cursor, Parsed, What};
 
 /// Why a results file could not be read or written.
@@ -41,19 +42,47 @@ struct Entry {
     score: f64,
 }
 
-/// The detections of a results file in its order, with their image ids. Detections on the same image
-/// usually stand together, so an id is kept once for all of them.
+/// The detections of a results file in its order, with their images. Detections on the same image
+/// usually stand together, so it is kept once for all of them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Results {
     pieces: Vec<Piece>,
+}
+
+/// How a results file says which image a detection is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ImageKey<'r> {
+    /// By the image's id.
+    Id(i64),
+    /// By its file's name, with the extension or without: what Ultralytics writes where the names
+    /// are no numbers.
+    Name(&'r str),
+}
+
+impl std::fmt::Display for ImageKey<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Name(name) => write!(f, "{name:?}"),
+        }
+    }
 }
 
 /// A part of the file.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Piece {
     detections: Vec<Detection>,
-    /// Image id and one past its last detection; it begins where the one before ends.
-    runs: Vec<(i64, u32)>,
+    /// An image and one past its last detection; it begins where the one before ends.
+    runs: Vec<(Key, u32)>,
+    /// What the keys of `runs` refer to.
+    names: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Key {
+    Id(i64),
+    /// Place among the piece's names.
+    Name(u32),
 }
 
 impl Results {
@@ -67,26 +96,30 @@ impl Results {
         self.len() == 0
     }
 
-    /// Neighbours on the same image, with its id, in file order.
-    pub fn runs(&self) -> impl Iterator<Item = (i64, &[Detection])> {
+    /// Neighbours on the same image, in file order.
+    pub fn runs(&self) -> impl Iterator<Item = (ImageKey<'_>, &[Detection])> {
         self.pieces.iter().flat_map(|piece| {
             let mut start = 0;
-            piece.runs.iter().map(move |&(image_id, end)| {
+            piece.runs.iter().map(move |&(key, end)| {
                 let run = start..end as usize;
                 start = run.end;
-                (image_id, &piece.detections[run])
+                let key = match key {
+                    Key::Id(id) => ImageKey::Id(id),
+                    Key::Name(name) => ImageKey::Name(&piece.names[name as usize]),
+                };
+                (key, &piece.detections[run])
             })
         })
     }
 
-    /// Deals the detections out to the images with these ids, in file order.
-    pub fn by_image(&self, image_ids: impl Iterator<Item = i64>) -> ByImage<'_> {
-        let index: HashMap<i64, usize> = image_ids.zip(0..).collect();
-        let mut images = vec![Cow::Borrowed(&[][..]); index.len()];
+    /// Deals the detections out to the images, in file order.
+    pub fn by_image(&self, records: &[ImageRecord]) -> ByImage<'_> {
+        let index = index(records, self.pieces.iter().any(|piece| !piece.names.is_empty()));
+        let mut images = vec![Cow::Borrowed(&[][..]); records.len()];
         let mut elsewhere = BTreeMap::new();
-        for (image_id, run) in self.runs() {
-            let Some(&image) = index.get(&image_id) else {
-                *elsewhere.entry(image_id).or_default() += run.len();
+        for (key, run) in self.runs() {
+            let Some(&image) = index.get(&key) else {
+                *elsewhere.entry(key).or_default() += run.len();
                 continue;
             };
             match &mut images[image] {
@@ -98,13 +131,33 @@ impl Results {
     }
 }
 
+/// Places of the images by every key that means one of them and no other.
+fn index(records: &[ImageRecord], with_names: bool) -> HashMap<ImageKey<'_>, usize> {
+    let mut index: HashMap<ImageKey, usize> =
+        records.iter().map(|image| ImageKey::Id(image.id)).zip(0..).collect();
+    let mut ambiguous = HashSet::new();
+    for (image, i) in records.iter().zip(0..).filter(|_| with_names) {
+        let path = Path::new(&image.file_name);
+        let names = [Some(path.as_os_str()), path.file_name(), path.file_stem()];
+        let mut names: Vec<&str> = names.into_iter().flatten().filter_map(OsStr::to_str).collect();
+        names.dedup();
+        for key in names.into_iter().map(ImageKey::Name) {
+            if index.insert(key, i).is_some() {
+                ambiguous.insert(key);
+            }
+        }
+    }
+    index.retain(|key, _| !ambiguous.contains(key));
+    index
+}
+
 /// Detections, image by image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ByImage<'r> {
     /// In the order of the images.
     pub images: Vec<Cow<'r, [Detection]>>,
-    /// How many detections are on images that were not asked for, by image id.
-    pub elsewhere: BTreeMap<i64, usize>,
+    /// How many detections are on images that were not asked for.
+    pub elsewhere: BTreeMap<ImageKey<'r>, usize>,
 }
 
 /// Reads a results file, which may be packed with gzip or Zstandard, on rayon's current pool.
@@ -128,16 +181,27 @@ impl Piece {
     /// With room for what so many bytes hold, so that it need not grow and be copied. Entries are
     /// seldom shorter than 70 bytes.
     fn for_text(bytes: usize) -> Self {
-        Self { detections: Vec::with_capacity(bytes / 70), runs: Vec::new() }
+        Self { detections: Vec::with_capacity(bytes / 70), ..Self::default() }
+    }
+
+    fn key(&mut self, cursor: &mut Cursor) -> Parsed<Key> {
+        if cursor.peek() != Some(b'"') {
+            return cursor.integer().map(Key::Id);
+        }
+        let name = cursor.string()?;
+        if self.names.last().is_none_or(|last| *last != name) {
+            self.names.push(name.into_owned());
+        }
+        Ok(Key::Name(self.names.len() as u32 - 1))
     }
 }
 
 /// Reads one detection.
 fn entry(cursor: &mut Cursor, piece: &mut Piece) -> Parsed<()> {
-    let (mut image_id, mut category_id, mut bbox, mut score) = (None, None, None, None);
+    let (mut image, mut category_id, mut bbox, mut score) = (None, None, None, None);
     cursor.object(|cursor, key| {
         match key {
-            b"image_id" => image_id = Some(cursor.integer()?),
+            b"image_id" => image = Some(piece.key(cursor)?),
             b"category_id" => category_id = Some(cursor.integer()?),
             b"bbox" => bbox = Some(Bbox::from(cursor.four_numbers()?)),
             b"score" => score = Some(cursor.number()?),
@@ -145,10 +209,10 @@ fn entry(cursor: &mut Cursor, piece: &mut Piece) -> Parsed<()> {
         }
         Ok(())
     })?;
-    let (Some(image_id), Some(category_id), Some(bbox), Some(score)) =
-        (image_id, category_id, bbox, score)
+    let (Some(image), Some(category_id), Some(bbox), Some(score)) =
+        (image, category_id, bbox, score)
     else {
-        let present = [image_id.is_some(), category_id.is_some(), bbox.is_some(), score.is_some()];
+        let present = [image.is_some(), category_id.is_some(), bbox.is_some(), score.is_some()];
         let keys = ["image_id", "category_id", "bbox", "score"].into_iter().zip(present);
         let missing = keys.filter(|(_, present)| !present).map(|(key, _)| key).next();
         return Err(cursor.fault(What::Missing(missing.unwrap_or_default())));
@@ -161,8 +225,8 @@ fn entry(cursor: &mut Cursor, piece: &mut Piece) -> Parsed<()> {
     piece.detections.push(Detection { bbox, score, category_id });
     let end = piece.detections.len() as u32;
     match piece.runs.last_mut() {
-        Some((last, last_end)) if *last == image_id => *last_end = end,
-        _ => piece.runs.push((image_id, end)),
+        Some((last, last_end)) if *last == image => *last_end = end,
+        _ => piece.runs.push((image, end)),
     }
     Ok(())
 }
