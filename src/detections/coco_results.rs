@@ -198,6 +198,47 @@ impl Piece {
 
 /// Reads one detection.
 fn entry(cursor: &mut Cursor, piece: &mut Piece) -> Parsed<()> {
+    let start = cursor.position();
+    let (image, detection) = match usual_entry(cursor) {
+        Some(usual) => usual,
+        None => {
+            cursor.rewind(start);
+            any_entry(cursor, piece)?
+        }
+    };
+    let bbox = detection.bbox;
+    if bbox.w < 0.0 || bbox.h < 0.0 {
+        let bbox = <[f64; 4]>::from(bbox);
+        let what = format!("the box {bbox:?}; width and height must not be negative");
+        return Err(cursor.fault(What::Invalid(what)));
+    }
+    piece.detections.push(detection);
+    let end = piece.detections.len() as u32;
+    match piece.runs.last_mut() {
+        Some((last, last_end)) if *last == image => *last_end = end,
+        _ => piece.runs.push((image, end)),
+    }
+    Ok(())
+}
+
+/// The keys that a box needs, in COCO's order and as Python writes them by default; `None` for all
+/// else, whether it is right or wrong.
+#[inline]
+fn usual_entry(cursor: &mut Cursor) -> Option<(Key, Detection)> {
+    cursor.peek();
+    cursor.literal(b"{\"image_id\": ")?;
+    let image = Key::Id(cursor.integer().ok()?);
+    cursor.literal(b", \"category_id\": ")?;
+    let category_id = cursor.integer().ok()?;
+    cursor.literal(b", \"bbox\": ")?;
+    let bbox = Bbox::from(cursor.four_numbers().ok()?);
+    cursor.literal(b", \"score\": ")?;
+    let score = cursor.number().ok()?;
+    cursor.literal(b"}")?;
+    Some((image, Detection { bbox, score, category_id }))
+}
+
+fn any_entry(cursor: &mut Cursor, piece: &mut Piece) -> Parsed<(Key, Detection)> {
     let (mut image, mut category_id, mut bbox, mut score) = (None, None, None, None);
     cursor.object(|cursor, key| {
         match key {
@@ -217,18 +258,7 @@ fn entry(cursor: &mut Cursor, piece: &mut Piece) -> Parsed<()> {
         let missing = keys.filter(|(_, present)| !present).map(|(key, _)| key).next();
         return Err(cursor.fault(What::Missing(missing.unwrap_or_default())));
     };
-    if bbox.w < 0.0 || bbox.h < 0.0 {
-        let bbox = <[f64; 4]>::from(bbox);
-        let what = format!("the box {bbox:?}; width and height must not be negative");
-        return Err(cursor.fault(What::Invalid(what)));
-    }
-    piece.detections.push(Detection { bbox, score, category_id });
-    let end = piece.detections.len() as u32;
-    match piece.runs.last_mut() {
-        Some((last, last_end)) if *last == image => *last_end = end,
-        _ => piece.runs.push((image, end)),
-    }
-    Ok(())
+    Ok((image, Detection { bbox, score, category_id }))
 }
 
 /// Writes a results file, one detection a line, whole or not at all.

@@ -136,6 +136,17 @@ impl<'a> Cursor<'a> {
         if self.eat(byte) { Ok(()) } else { Err(self.expected(name)) }
     }
 
+    /// Reads `text`, if exactly that is next.
+    #[inline]
+    pub(crate) fn literal<const N: usize>(&mut self, text: &[u8; N]) -> Option<()> {
+        (self.text[self.at..].first_chunk() == Some(text)).then(|| self.at += N)
+    }
+
+    /// Goes back to where it was.
+    pub(crate) fn rewind(&mut self, position: usize) {
+        self.at = position;
+    }
+
     /// Any number.
     #[inline]
     pub(crate) fn number(&mut self) -> Parsed<f64> {
