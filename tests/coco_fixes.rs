@@ -169,8 +169,6 @@ fn classes_without_ground_truth_have_ap_0_where_they_have_false_positives() {
         evaluate(&record.categories(), &views(images), &practical, &params).unwrap().coco.summary
     };
     assert_eq!(run(&images).ap, Some(0.0));
-    // A limit of 1 leaves the better detection alone, which is the one in the crowd.
-    assert_eq!(run(&images).ar1, None);
     let at_most = |m| {
         let practical = PracticalParams::default();
         let params = CocoParams { max_dets: vec![1, 2, 100], ..params.clone() };
@@ -178,6 +176,12 @@ fn classes_without_ground_truth_have_ap_0_where_they_have_false_positives() {
         all.coco.curves.precision(0, 0, 0, 0, m)
     };
     assert_eq!((at_most(0), at_most(1)), (None, Some(0.0)));
+    // Three fifths of it in the crowd: no mistake at the thresholds up to 0.6, one at those above.
+    images[0].1 = vec![Detection { bbox: [30.0, 10.0, 50.0, 50.0].into(), ..outside }];
+    let practical = PracticalParams::default();
+    let all = evaluate(&record.categories(), &views(&images), &practical, &params).unwrap();
+    let precision = |t| all.coco.curves.precision(t, 0, 0, 0, 2);
+    assert_eq!((precision(0), precision(9)), (None, Some(0.0)));
 }
 
 #[test]
