@@ -232,3 +232,37 @@ fn fixes_hold_for_lvis_too() {
     let (before, after) = (no_area.evaluate(&default), run(no_area, Fix::BoxArea));
     assert!(close(before.summary.ap, 1.0) && after.summary.ap < Some(0.9));
 }
+
+/// A ledger that names what is no longer there is worse than none.
+#[test]
+fn the_ledger_names_every_fix_and_only_fixtures_and_tests_that_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let ledger = std::fs::read_to_string(root.join("docs/quirks.md")).unwrap();
+    for fix in Fix::ALL {
+        assert!(ledger.contains(&format!("`--fix {fix}`")), "{fix}");
+    }
+    let tests = ["coco_fixes", "metric_properties"]
+        .map(|name| std::fs::read_to_string(root.join(format!("tests/{name}.rs"))).unwrap());
+    let names = ledger.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() >= 2);
+    let exists = |name: &str| {
+        root.join(format!("fixtures/metrics/{name}.json")).exists()
+            || tests.iter().any(|text| text.contains(&format!("fn {name}(")))
+    };
+    let missing: Vec<&str> = names.clone().filter(|name| !exists(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let mentioned: Vec<&str> = names.collect();
+    for folder in ["", "lvis/"] {
+        for entry in std::fs::read_dir(root.join("fixtures/metrics").join(folder)).unwrap() {
+            let file = entry.unwrap().file_name().into_string().unwrap();
+            let Some(name) = file.strip_suffix(".json").filter(|name| !name.starts_with("random"))
+            else {
+                continue;
+            };
+            let name = format!("{folder}{name}");
+            assert!(
+                mentioned.contains(&name.as_str()) || ledger.contains(&format!("`{name}`")),
+                "{name}"
+            );
+        }
+    }
+}
