@@ -33,7 +33,7 @@ fn of(record: &Record, images: &[Image]) -> CocoMetrics {
     evaluate(&record.categories(), &views(images), &practical, &params).unwrap().coco
 }
 
-/// In how many records the fix makes a difference; in the others `must_not` says why it must not.
+/// In how many records the fix makes a difference; it must make none where its trap does not occur.
 fn differences(fix: Fix, occurs: impl Fn(&Record) -> bool) -> usize {
     let count = |record: &Record| {
         let (before, after) = (record.evaluate().coco, with(record, fix));
