@@ -242,8 +242,11 @@ impl Ranked {
         let never_absent = plan.fixes.contains(Fix::AbsentClasses)
             && self.positives.iter().all(|&positives| positives == 0);
         for (limit, &max_det) in plan.max_dets.iter().enumerate() {
-            let walk = if in_steps { Self::walk_in_steps } else { Self::walk };
-            let first_score = walk(self, max_det, t, &mut curves);
+            let first_score = if in_steps {
+                self.walk_in_steps(max_det, t, &mut curves)
+            } else {
+                self.walk(max_det, t, &mut curves)
+            };
             for (i, curve) in curves.iter_mut().enumerate() {
                 let (a, t_index) = (i / t, i % t);
                 let positives = self.positives[a];
