@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 
 use detgate::dataset::{Bbox, Category, GroundTruth, ImageRecord};
 use detgate::detections::Detection;
+use detgate::matching::Fix;
 use detgate::matching::coco::{self, CocoParams, Plan};
-use detgate::matching::iou;
+use detgate::matching::iou::{self, iou};
 use detgate::matching::practical::{self, PracticalParams};
+use detgate::metrics::coco::Curves;
 use detgate::metrics::{EvaluateError, Evaluation, MergeError, Shard, evaluate, match_images};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -68,6 +70,34 @@ fn image(id: i64) -> impl Strategy<Value = Image> {
             (oracle::record(id, gts), dts)
         },
     )
+}
+
+/// A world in which nearly everything ties: few places, all boxes of one size, few scores.
+fn dense_image(id: i64) -> impl Strategy<Value = Image> {
+    let place = || (0..5i32).prop_map(|n| [f64::from(n) * 10., 0., 100., 100.].into());
+    let area = prop::sample::select(vec![100., 2_000., 1e4]);
+    let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.2));
+    let gt = (0..3i64, 1..3i64, place(), area, flags).prop_map(
+        |(id, category_id, bbox, area, (is_crowd, ignore))| GroundTruth {
+            id,
+            category_id,
+            bbox,
+            area,
+            is_crowd,
+            ignore,
+        },
+    );
+    let dt = (1..3i64, place(), 1..4u8).prop_map(|(category_id, bbox, score)| Detection {
+        bbox,
+        score: f64::from(score) / 4.0,
+        category_id,
+    });
+    (prop::collection::vec(gt, 0..6), prop::collection::vec(dt, 0..8))
+        .prop_map(move |(gts, dts)| (oracle::record(id, gts), dts))
+}
+
+fn dense_images() -> impl Strategy<Value = Vec<Image>> {
+    (1..4i64).prop_flat_map(|count| (0..count).map(dense_image).collect::<Vec<_>>())
 }
 
 fn images() -> impl Strategy<Value = Vec<Image>> {
@@ -173,6 +203,98 @@ proptest! {
         }
     }
 
+    /// Greedy matching is a serial dictatorship: detections choose in the order of their scores, among
+    /// the ordinary ground truths as if there were no others, and a lower threshold appends to what
+    /// they accept, below all they accept already. So whatever is taken at a threshold is taken at
+    /// every lower one too, after each detection. (A detection that takes one more leaves one fewer
+    /// to those after it, and along their chain of second choices one more stays taken.)
+    #[test]
+    fn coco_matching_finds_at_a_lower_threshold_all_that_it_finds_at_a_higher(
+        (image, dts) in image(1),
+    ) {
+        let (plan, areas) = (plan(), 4);
+        let matches = coco::match_image(1, &image.ground_truth, &dts, &plan);
+        let mut first_hit = 0;
+        for class in &matches.classes {
+            let hits = first_hit..class.hits_end as usize;
+            first_hit = hits.end;
+            for a in 0..areas {
+                let mut found = [0; 10];
+                for h in hits.clone() {
+                    let bits = matches.hit_found[h * areas + a];
+                    found.iter_mut().enumerate().for_each(|(t, n)| *n += bits >> t & 1);
+                    prop_assert!(found.is_sorted_by(|low, high| low >= high), "{found:?}");
+                }
+            }
+        }
+    }
+
+    /// What follows for the curves: recall never rises with the threshold, and nor does precision
+    /// where nothing is ignored. Where something is, it can: see the example below.
+    #[test]
+    fn recall_and_without_ignored_boxes_precision_never_rise_with_the_threshold(
+        mut images in images(),
+    ) {
+        let recall_falls = |curves: &Curves| {
+            let [t, _, k, a, m] = curves.shape();
+            (0..k * a * m).all(|i| {
+                let recall = |t| curves.recall(t, i / (a * m), i / m % a, i % m);
+                (1..t).all(|t| recall(t) <= recall(t - 1))
+            })
+        };
+        prop_assert!(recall_falls(&run(&images).coco.curves));
+        let gts = images.iter_mut().flat_map(|(image, _)| &mut image.ground_truth);
+        gts.for_each(|gt| gt.is_crowd = false);
+        let curves = run(&images).coco.curves;
+        let [t, r, k, _, m] = curves.shape();
+        for (r, k, m) in (0..r * k * m).map(|i| (i / (k * m), i / m % k, i % m)) {
+            let precision = |t| curves.precision(t, r, k, 0, m);
+            prop_assert!((1..t).all(|t| precision(t) <= precision(t - 1)));
+        }
+    }
+
+    #[test]
+    fn with_the_ties_fix_nothing_depends_on_file_order_or_ids(
+        (images, shuffled, ids) in dense_images().prop_flat_map(|images| {
+            let ids: Vec<i64> = (100..).take(images.len()).collect();
+            let inside = images.iter().map(|(image, dts)| {
+                let gts = Just(image.ground_truth.clone()).prop_shuffle();
+                let dts = Just(dts.clone()).prop_shuffle();
+                (gts, dts).prop_map(|(gts, dts)| (oracle::record(0, gts), dts))
+            });
+            let inside: Vec<_> = inside.collect();
+            (Just(images), Just(inside).prop_shuffle().prop_flat_map(|inside| inside), Just(ids).prop_shuffle())
+        }),
+        use_cats in any::<bool>(),
+        max_dets in prop::sample::select(vec![vec![1, 10, 100], vec![1, 2, 3]]),
+    ) {
+        let mut shuffled = shuffled;
+        for ((image, _), id) in shuffled.iter_mut().zip(ids) {
+            image.id = id;
+        }
+        let fixes = [Fix::Ties].into_iter().collect();
+        let params = CocoParams { use_cats, max_dets, fixes, ..CocoParams::default() };
+        let run = |images| evaluate(&categories(), &views(images), &ALL, &params).unwrap().coco;
+        prop_assert_eq!(run(&shuffled), run(&images));
+    }
+
+    #[test]
+    fn the_ties_fix_changes_nothing_where_nothing_ties(images in images_without_ties()) {
+        let overlaps_tie = images.iter().any(|(image, dts)| dts.iter().any(|dt| {
+            let gts = image.ground_truth.iter().filter(|gt| gt.category_id == dt.category_id);
+            let overlap = |gt: &GroundTruth| {
+                iou::overlap(&dt.bbox, &iou::Region { bbox: gt.bbox, is_crowd: gt.is_crowd })
+            };
+            let mut overlaps: Vec<f64> = gts.map(overlap).filter(|&o| o > 0.0).collect();
+            overlaps.sort_by(f64::total_cmp);
+            overlaps.windows(2).any(|pair| pair[0] == pair[1])
+        }));
+        prop_assume!(!overlaps_tie);
+        let params = CocoParams { fixes: [Fix::Ties].into_iter().collect(), ..CocoParams::default() };
+        let fixed = evaluate(&categories(), &views(&images), &ALL, &params).unwrap();
+        prop_assert_eq!(fixed, run(&images));
+    }
+
     #[test]
     fn every_metric_is_defined_and_between_0_and_1_or_absent(images in images()) {
         for (name, value) in run(&images).table() {
@@ -260,6 +382,36 @@ proptest! {
         }
         let _ = shard.evaluate(&categories(), &plan);
     }
+}
+
+/// At 0.5 the first detection takes the ordinary box at 0.54, although it lies exactly on the ignored
+/// one, and the second, which fits the ordinary box better, finds nothing: a mistake that lowers the
+/// precision of the third. At 0.65 the first takes the ignored box, and there is no mistake.
+#[test]
+fn where_boxes_are_ignored_a_higher_threshold_can_raise_precision() {
+    let gt = |id, x: f64, ignore| GroundTruth {
+        id,
+        category_id: 1,
+        bbox: [x, 0., 100., 100.].into(),
+        area: 1e4,
+        is_crowd: false,
+        ignore,
+    };
+    let dt = |x: f64, score| Detection { bbox: [x, 0., 100., 100.].into(), score, category_id: 1 };
+    let image = oracle::record(1, vec![gt(1, 0., false), gt(2, 30., true), gt(3, 500., false)]);
+    let dts = vec![dt(30., 0.9), dt(-20., 0.8), dt(500., 0.7)];
+    let params = CocoParams { iou_thrs: vec![0.5, 0.65], ..CocoParams::default() };
+    let plan = Plan::new(&categories(), &params).unwrap();
+    let matches = coco::match_image(1, &image.ground_truth, &dts, &plan);
+    // Both thresholds find two boxes, the lower one after fewer detections.
+    assert_eq!(
+        matches.hit_found.chunks(4).map(|row| row[0]).collect::<Vec<_>>(),
+        [0b01, 0b10, 0b11]
+    );
+    let images = [(image, dts)];
+    let curves = evaluate(&categories(), &views(&images), &ALL, &params).unwrap().coco.curves;
+    let precision = |t| curves.precision(t, 100, 0, 0, 2).unwrap();
+    assert!((precision(0) - 2.0 / 3.0).abs() < 1e-9 && precision(1) > 0.999);
 }
 
 /// A data set large enough for threads to share the work.

@@ -162,6 +162,8 @@ def dataset(annotations, detections, images=(1,), categories=(1,), **params):
 A = [10.0, 10.0, 50.0, 50.0]
 B = [200.0, 10.0, 50.0, 50.0]
 FAR = [500.0, 500.0, 50.0, 50.0]
+# MIDDLE overlaps both others alike, and LEFT does not find RIGHT at the higher thresholds: what MIDDLE takes shows.
+LEFT, MIDDLE, RIGHT = [0.0, 0.0, 100.0, 100.0], [10.0, 0.0, 100.0, 100.0], [20.0, 0.0, 100.0, 100.0]
 
 
 def edge_cases():
@@ -195,7 +197,7 @@ def edge_cases():
         "ordinary_box_is_preferred_to_a_better_ignored_one": dataset(
             [gt(A, crowd=1), gt([10.0, 10.0, 50.0, 30.0], 2)], [dt(A)]),
         "of_equal_ious_the_last_ground_truth_is_taken": dataset(
-            [gt(A, 1, area=2000.0), gt(A, 2, area=100.0)], [dt(A)]),
+            [gt(LEFT, 1), gt(RIGHT, 2)], [dt(MIDDLE), dt(LEFT, 0.8)]),
         "equal_scores_keep_file_order": dataset([gt(A)], [dt(FAR, 0.5), dt(A, 0.5)]),
         "equal_scores_rank_by_ascending_image_id": dataset(
             [gt(A, image=9), gt(B, 2, image=2)], [dt(A, 0.5, image=9), dt(FAR, 0.5, image=2)], images=(9, 2)),
@@ -233,7 +235,7 @@ def edge_cases():
             [gt(A)], [dt(FAR, 0.5, category=2), dt(A, 0.5, category=1), dt(B, 0.5, category=1)],
             categories=(2, 1), use_cats=0),
         "without_classes_of_equal_ious_the_highest_class_is_taken": dataset(
-            [gt(A, 1, category=2, area=2000.0), gt(A, 2, category=1, area=100.0)], [dt(A)],
+            [gt(RIGHT, 1, category=2), gt(LEFT, 2, category=1)], [dt(MIDDLE), dt(LEFT, 0.8)],
             categories=(1, 2), use_cats=0),
         "without_classes_limits_hold_for_the_image": dataset(
             [gt(A), gt(B, 2, category=2)], [dt(A), dt(B, 0.8, category=2)], categories=(1, 2), use_cats=0),
