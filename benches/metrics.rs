@@ -12,7 +12,7 @@ use data::{DataSet, Size, generate};
 use detgate::config::Fixes;
 use detgate::dataset::{self, Bbox, Classes, ImageRecord};
 use detgate::detections::{Detection, coco_results};
-use detgate::matching::coco::{CocoParams, Plan, match_image};
+use detgate::matching::coco::{CocoParams, ImageMatches, Plan, match_image};
 use detgate::matching::iou::{Region, iou_matrix};
 use detgate::matching::practical::{self, PracticalParams};
 use detgate::metrics::details::{DetailParams, DetailPlan, details, match_details};
@@ -22,6 +22,13 @@ use serde_json::json;
 const SMALL: Size = Size { images: 120, boxes: 400, classes: 3, dts_per_image: 30 };
 const VAL_X10: Size = Size { images: 50_000, boxes: 360_000, classes: 80, dts_per_image: 100 };
 const VAL: Size = Size { images: 5_000, boxes: 36_000, classes: 80, dts_per_image: 100 };
+
+const SIZES: [(&str, Size); 3] = [("small", SMALL), ("val", VAL), ("val_x10", VAL_X10)];
+
+/// Few of what takes long.
+fn samples(size: Size) -> usize {
+    if size.images > 1000 { 10 } else { 100 }
+}
 
 fn views(set: &DataSet) -> Vec<(&ImageRecord, &[Detection])> {
     set.images.iter().map(|(image, dts)| (image, dts.as_slice())).collect()
@@ -46,7 +53,7 @@ fn reading(c: &mut Criterion) {
     let (gt, dt) = (folder.path().join("gt.json"), folder.path().join("dt.json"));
     let mut group = c.benchmark_group("read");
     group.sample_size(10);
-    for (name, size) in [("small", SMALL), ("val", VAL), ("val_x10", VAL_X10)] {
+    for (name, size) in SIZES {
         let set = generate(size, 1);
         std::fs::write(&gt, annotations(&set)).unwrap();
         coco_results::write(&dt, set.images.iter().map(|(i, dts)| (i.id, &dts[..]))).unwrap();
@@ -77,54 +84,57 @@ fn annotations(set: &DataSet) -> String {
 }
 
 fn matching(c: &mut Criterion) {
-    let set = generate(VAL, 1);
-    let plan = Plan::new(&set.categories, &CocoParams::default()).unwrap();
-    let mut group = c.benchmark_group("matching_one_thread");
-    group.sample_size(10).throughput(Throughput::Elements(500_000));
-    group.bench_function("coco_val", |b| {
-        b.iter(|| {
-            let images = set.images.iter();
-            images
-                .map(|(i, dts)| match_image(i.id, &i.ground_truth, dts, &plan))
-                .collect::<Vec<_>>()
-        })
-    });
     let params = PracticalParams::default();
-    group.bench_function("practical_val", |b| {
-        b.iter(|| {
-            let images = set.images.iter();
-            images
-                .map(|(i, dts)| practical::match_image(0, &i.ground_truth, dts, &params))
-                .collect::<Vec<_>>()
-        })
-    });
+    let mut group = c.benchmark_group("matching_one_thread");
+    for (name, size) in SIZES {
+        let set = generate(size, 1);
+        let plan = Plan::new(&set.categories, &CocoParams::default()).unwrap();
+        group.throughput(Throughput::Elements((size.images * size.dts_per_image) as u64));
+        group.sample_size(samples(size));
+        group.bench_function(format!("coco_{name}"), |b| b.iter(|| matches(&set, &plan)));
+        group.bench_function(format!("practical_{name}"), |b| {
+            b.iter(|| {
+                let images = set.images.iter();
+                images
+                    .map(|(i, dts)| practical::match_image(0, &i.ground_truth, dts, &params))
+                    .collect::<Vec<_>>()
+            })
+        });
+    }
+}
+
+fn matches(set: &DataSet, plan: &Plan) -> Vec<ImageMatches> {
+    let images = set.images.iter();
+    images.map(|(i, dts)| match_image(i.id, &i.ground_truth, dts, plan)).collect()
 }
 
 fn accumulation(c: &mut Criterion) {
-    let set = generate(VAL, 1);
-    let plan = Plan::new(&set.categories, &CocoParams::default()).unwrap();
-    let images = set.images.iter();
-    let matches: Vec<_> =
-        images.map(|(i, dts)| match_image(i.id, &i.ground_truth, dts, &plan)).collect();
     let mut group = c.benchmark_group("accumulate");
-    group.sample_size(10).throughput(Throughput::Elements(500_000));
-    group.bench_function("coco_val", |b| {
-        b.iter_batched(
-            || matches.clone(),
-            |matches| coco::accumulate(&plan, matches).unwrap(),
-            BatchSize::PerIteration,
-        )
-    });
+    for (name, size) in SIZES {
+        let set = generate(size, 1);
+        let plan = Plan::new(&set.categories, &CocoParams::default()).unwrap();
+        let matches = matches(&set, &plan);
+        drop(set);
+        group.throughput(Throughput::Elements((size.images * size.dts_per_image) as u64));
+        group.sample_size(samples(size));
+        group.bench_function(format!("coco_{name}"), |b| {
+            b.iter_batched(
+                || matches.clone(),
+                |matches| coco::accumulate(&plan, matches).unwrap(),
+                BatchSize::PerIteration,
+            )
+        });
+    }
 }
 
 fn whole(c: &mut Criterion) {
     let mut group = c.benchmark_group("evaluate");
-    for (name, size) in [("small", SMALL), ("val", VAL), ("val_x10", VAL_X10)] {
+    for (name, size) in SIZES {
         let set = generate(size, 1);
         let views = views(&set);
         let (practical, coco) = (PracticalParams::default(), CocoParams::default());
         group.throughput(Throughput::Elements((size.images * size.dts_per_image) as u64));
-        group.sample_size(if size.images > 1000 { 10 } else { 100 });
+        group.sample_size(samples(size));
         group.bench_function(name, |b| {
             b.iter(|| evaluate(&set.categories, &views, &practical, &coco).unwrap())
         });

@@ -146,7 +146,7 @@ pub struct MetricsFlags {
     #[arg(long, conflicts_with_all = ["class_agnostic", "max_dets", "details"])]
     pub lvis: bool,
     /// All classes are one (useCats = 0)
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["per_class", "details"])]
     pub class_agnostic: bool,
     /// Mend traps of pycocotools (docs/quirks.md): names with commas between, or all
     #[arg(long, value_name = "NAMES")]

@@ -15,11 +15,15 @@
 //! Deliberately absent: how detections are ranked and curves drawn ([`super::ranking`]), and means over
 //! the curves ([`super::summary`]).
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
-use super::ranking::{self, Ranking};
+use super::ranking::{self, Part, Ranking};
 use super::summary::CocoMetrics;
 use super::{MergeError, check_unique};
+use crate::dataset::ImageRecord;
+use crate::detections::Detection;
 #[cfg(doc)]
 use crate::matching::Fix;
 use crate::matching::coco::{ImageMatches, Plan};
@@ -112,23 +116,41 @@ impl Curves {
 ///
 /// # Errors
 /// [`MergeError`], where two images have the same id or one was not made with this plan.
-pub fn accumulate(plan: &Plan, images: Vec<ImageMatches>) -> Result<CocoMetrics, MergeError> {
-    Ok(CocoMetrics::summarize(plan, curves(plan, images)?))
-}
-
-/// The curves of [`accumulate`].
-pub(super) fn curves(plan: &Plan, mut images: Vec<ImageMatches>) -> Result<Curves, MergeError> {
+pub fn accumulate(plan: &Plan, mut images: Vec<ImageMatches>) -> Result<CocoMetrics, MergeError> {
     images.par_sort_unstable_by_key(|image| image.image_id);
     check_unique("id", images.iter().map(|image| image.image_id))?;
-    let parts = ranking::deal(plan, &images)?;
+    let parts = ranking::deal(plan, &images, Cow::Borrowed)?;
     // What follows takes as much memory again.
     drop(images);
-    let class_curves = |k| Ranking::new(plan, parts.iter().map(|part| &part[k])).curves(plan);
-    Ok(Curves {
+    Ok(CocoMetrics::summarize(plan, draw(plan, &parts)))
+}
+
+/// The curves of images that are matched on the way: no more than one image's matches are kept.
+///
+/// # Errors
+/// As [`accumulate`].
+pub(super) fn match_and_draw(
+    plan: &Plan,
+    images: &[(&ImageRecord, &[Detection])],
+    match_image: impl Fn(&ImageRecord, &[Detection]) -> ImageMatches + Sync,
+) -> Result<Curves, MergeError> {
+    let mut images = images.to_vec();
+    images.sort_unstable_by_key(|(image, _)| image.id);
+    check_unique("id", images.iter().map(|(image, _)| image.id))?;
+    let matches = |(image, dts): &(&ImageRecord, &[Detection])| Cow::Owned(match_image(image, dts));
+    let parts = ranking::deal(plan, &images, matches)?;
+    Ok(draw(plan, &parts))
+}
+
+/// The curves of all classes, of which `parts` (`[parts][classes]`) have the detections.
+fn draw(plan: &Plan, parts: &[Vec<Part>]) -> Curves {
+    let class_curves =
+        |k| Ranking::new(plan, parts.iter().map(|part: &Vec<Part>| &part[k])).curves(plan);
+    Curves {
         t: plan.iou_thrs.len(),
         r: plan.rec_thrs.len(),
         a: plan.area_ranges.len(),
         m: plan.max_dets.len(),
         classes: (0..plan.classes.len()).into_par_iter().map(class_curves).collect(),
-    })
+    }
 }

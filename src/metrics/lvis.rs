@@ -10,11 +10,10 @@
 //! without a frequency belongs to no group, an image without lists has empty ones, where `lvis`
 //! raises exceptions.
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::EvaluateError;
-use super::coco::{Curves, curves};
+use super::coco::{Curves, match_and_draw};
 use super::summary::View;
 use crate::dataset::{Category, Federation, Frequency, ImageRecord};
 use crate::detections::Detection;
@@ -177,11 +176,9 @@ pub fn evaluate(
     params: &LvisParams,
 ) -> Result<LvisMetrics, EvaluateError> {
     let plan = Plan::new(categories, &params.into())?;
-    let matches = images
-        .par_iter()
-        .map(|(image, dts)| match_image(image.id, &image.ground_truth, dts, federation, &plan))
-        .collect();
-    let curves = curves(&plan, matches)?;
+    let curves = match_and_draw(&plan, images, |image, dts| {
+        match_image(image.id, &image.ground_truth, dts, federation, &plan)
+    })?;
     let frequency = |k: usize| federation.frequency.get(&plan.classes[k]).copied();
     let all: Vec<usize> = (0..plan.classes.len()).collect();
     let summary = LvisSummary::of(&plan, &curves, &all, frequency);

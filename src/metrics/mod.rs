@@ -108,11 +108,10 @@ pub fn evaluate_coco(
     params: &CocoParams,
 ) -> Result<CocoMetrics, EvaluateError> {
     let plan = Plan::new(categories, params)?;
-    let matches = images
-        .par_iter()
-        .map(|(image, dts)| matching::coco::match_image(image.id, &image.ground_truth, dts, &plan))
-        .collect();
-    Ok(coco::accumulate(&plan, matches)?)
+    let curves = coco::match_and_draw(&plan, images, |image, dts| {
+        matching::coco::match_image(image.id, &image.ground_truth, dts, &plan)
+    })?;
+    Ok(CocoMetrics::summarize(&plan, curves))
 }
 
 /// Matches images of which the first has `first_position` among all that are evaluated.

@@ -6,13 +6,15 @@ use rayon::prelude::*;
 use super::{MergeError, check_unique};
 use crate::matching::coco::{CocoParams, ImageMatches, Plan};
 
-/// `coco` at one IoU threshold, over the area range `all`, at the largest detection limit.
+/// `coco` at one IoU threshold, over the area range `all`, at the largest detection limit; per class,
+/// even where `coco` pools them.
 pub(super) fn at_one_threshold(coco: &CocoParams, iou_thr: f64) -> CocoParams {
     let all = |params: &CocoParams| params.area_ranges.iter().find(|r| r.name == "all").cloned();
     CocoParams {
         iou_thrs: vec![iou_thr],
         area_ranges: all(coco).or_else(|| all(&CocoParams::default())).into_iter().collect(),
         max_dets: coco.max_dets.iter().copied().max().into_iter().collect(),
+        use_cats: true,
         ..coco.clone()
     }
 }

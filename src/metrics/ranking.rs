@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: what the curves mean, and the quirks that they keep ([`super::coco`]).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -64,21 +65,26 @@ impl Hit {
     }
 }
 
-/// Deals what the images hold out to the classes: `[parts][classes]`, images ascending.
+/// Deals what the images hold out to the classes: `[parts][classes]`, images ascending as they do in
+/// `images`; `matches` gives an image's.
 ///
 /// # Errors
 /// [`MergeError::Foreign`], where an image does not fit the plan.
-pub(super) fn deal(plan: &Plan, images: &[ImageMatches]) -> Result<Vec<Vec<Part>>, MergeError> {
-    let share = images.len().div_ceil(rayon::current_num_threads()).max(1);
-    images.par_chunks(share).map(|images| deal_some(plan, images)).collect()
-}
-
-fn deal_some(plan: &Plan, images: &[ImageMatches]) -> Result<Vec<Part>, MergeError> {
-    let mut parts: Vec<Part> = plan.classes.iter().map(|_| Part::new(plan)).collect();
-    for image in images {
-        deal_image(plan, image, &mut parts).ok_or(MergeError::Foreign(image.image_id))?;
-    }
-    Ok(parts)
+pub(super) fn deal<'i, I: Sync>(
+    plan: &Plan,
+    images: &'i [I],
+    matches: impl Fn(&'i I) -> Cow<'i, ImageMatches> + Sync,
+) -> Result<Vec<Vec<Part>>, MergeError> {
+    // Some more parts than threads, for threads that are kept waiting.
+    let share = images.len().div_ceil(4 * rayon::current_num_threads()).max(1);
+    let parts = images.par_chunks(share).map(|images| {
+        let mut parts: Vec<Part> = plan.classes.iter().map(|_| Part::new(plan)).collect();
+        for image in images.iter().map(&matches) {
+            deal_image(plan, &image, &mut parts).ok_or(MergeError::Foreign(image.image_id))?;
+        }
+        Ok(parts)
+    });
+    parts.collect::<Vec<_>>().into_iter().collect()
 }
 
 /// Where one class is in an image's columns.
@@ -103,10 +109,12 @@ fn deal_image(plan: &Plan, image: &ImageMatches, parts: &mut [Part]) -> Option<(
         let dts = dts_start..end.dts_end as usize;
         let hits = hits_start..end.hits_end as usize;
         (dts_start, hits_start) = (dts.end, hits.end);
-        let inside = |&d: &u32| dts.contains(&(d as usize));
+        let inside = |d: &[u32]| {
+            d.is_sorted_by(|a, b| a < b) && d.iter().all(|&d| dts.contains(&(d as usize)))
+        };
         if dts.start > dts.end
             || dts.end > image.scores.len()
-            || !image.hit_dts.get(hits.clone())?.iter().all(inside)
+            || !inside(image.hit_dts.get(hits.clone())?)
         {
             return None;
         }
