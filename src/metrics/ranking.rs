@@ -455,3 +455,22 @@ fn true_positives_for(thr: f64, positives: f64) -> usize {
     }
     tp as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recall_is_reached_where_the_rounded_quotient_reaches_it() {
+        for positives in 1..=400u32 {
+            for i in 1..=100u32 {
+                for thr in [f64::from(i) * 0.01, f64::from(i) / f64::from(positives)] {
+                    let reached = |&tp: &u32| f64::from(tp) / f64::from(positives) >= thr;
+                    let Some(first) = (1..=positives).find(reached) else { continue };
+                    let tp = true_positives_for(thr, f64::from(positives));
+                    assert_eq!(tp, first as usize, "{thr} of {positives}");
+                }
+            }
+        }
+    }
+}

@@ -12,7 +12,7 @@ use detgate::detections::Detection;
 use detgate::matching::coco::{AreaRange, CocoParams};
 use detgate::matching::practical::PracticalParams;
 use detgate::metrics::coco::Curves;
-use detgate::metrics::{Evaluation, evaluate};
+use detgate::metrics::{Evaluation, evaluate, evaluate_coco};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -281,7 +281,10 @@ impl Record {
         let images = self.images();
         let images: Vec<(&ImageRecord, &[Detection])> =
             images.iter().map(|(image, dts)| (image, dts.as_slice())).collect();
-        evaluate(&self.categories(), &images, &practical, coco).unwrap()
+        let both = evaluate(&self.categories(), &images, &practical, coco).unwrap();
+        // Matched and dealt in one go, or kept in between: the same in every bit.
+        assert_eq!(evaluate_coco(&self.categories(), &images, coco).unwrap(), both.coco);
+        both
     }
 }
 
