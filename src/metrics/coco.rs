@@ -45,8 +45,9 @@ pub struct Curves {
     classes: Vec<ClassCurves>,
 }
 
-/// One class's part of the arrays.
-#[derive(Debug, Clone, PartialEq)]
+/// One class's part of the arrays; all empty where the class is absent at every setting, as most are
+/// in a data set of thousands of classes.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct ClassCurves {
     /// `[a, m, t, r]`; `ABSENT` where there is no ground truth.
     pub(super) precision: Vec<f64>,
@@ -91,8 +92,8 @@ impl Curves {
 
     /// Recall of all detections; `None` as above.
     pub fn recall(&self, t: usize, k: usize, a: usize, m: usize) -> Option<f64> {
-        let recall = self.classes.get(k)?.recall[self.cell(t, a, m)?];
-        Some(recall).filter(|&recall| recall > ABSENT)
+        let recall = self.classes.get(k)?.recall.get(self.cell(t, a, m)?);
+        recall.copied().filter(|&recall| recall > ABSENT)
     }
 
     /// Precision at every recall threshold; empty where there is no ground truth.
@@ -100,8 +101,10 @@ impl Curves {
         let (Some(class), Some(cell)) = (self.classes.get(k), self.cell(t, a, m)) else {
             return &[];
         };
-        let row = &class.precision[cell * self.r..(cell + 1) * self.r];
-        if row.first().is_some_and(|&precision| precision > ABSENT) { row } else { &[] }
+        match class.precision.get(cell * self.r..(cell + 1) * self.r) {
+            Some(row) if row.first().is_some_and(|&precision| precision > ABSENT) => row,
+            _ => &[],
+        }
     }
 
     fn cell(&self, t: usize, a: usize, m: usize) -> Option<usize> {

@@ -279,12 +279,15 @@ impl Ranking {
 
     /// Reads all curves of the class off.
     pub(super) fn curves(&self, plan: &Plan) -> ClassCurves {
+        let nothing_to_find = self.positives.iter().all(|&positives| positives == 0);
+        let never_absent = nothing_to_find && plan.fixes.contains(Fix::AbsentClasses);
+        if nothing_to_find && !never_absent {
+            return ClassCurves::default();
+        }
         let (t, r, m) = (plan.iou_thrs.len(), plan.rec_thrs.len(), plan.max_dets.len());
         let mut class = ClassCurves::absent(plan);
         let mut curves: Vec<Curve> = Vec::new();
         curves.resize_with(plan.area_ranges.len() * t, Curve::default);
-        let never_absent = plan.fixes.contains(Fix::AbsentClasses)
-            && self.positives.iter().all(|&positives| positives == 0);
         for (limit, &max_det) in plan.max_dets.iter().enumerate() {
             self.walk(limit, t, &mut curves);
             let first_score = self.first_score.filter(|_| max_det > 0);
