@@ -8,6 +8,9 @@ use super::{Error, read_up_to};
 /// How much is read at once.
 const WINDOW: usize = 1 << 20;
 
+/// No number or keyword is longer.
+const LONGEST_WORD: usize = 1 << 12;
+
 /// A document, and how far it has been read.
 pub(crate) struct Stream<R> {
     source: R,
@@ -47,8 +50,8 @@ impl<R: Read> Stream<R> {
         self.digest.finalize().to_hex().to_string()
     }
 
-    /// Reads one value with `parse`. It is called again with more text where it fails for the lack of
-    /// it, so it must not keep anything.
+    /// Reads one value with `parse`. It is called again with more text where it may have failed for the
+    /// lack of it, so it must not keep anything.
     fn read<T>(&mut self, mut parse: impl FnMut(&mut Cursor) -> Parsed<T>) -> Result<T, Error> {
         loop {
             let mut cursor = Cursor::new(&self.text[self.at..]);
@@ -57,10 +60,17 @@ impl<R: Read> Stream<R> {
                     self.at += cursor.position();
                     return Ok(value);
                 }
-                Err(fault) if self.ended => return Err(self.locate(*fault)),
+                Err(fault) if self.ended || !self.may_be_cut(&fault) => {
+                    return Err(self.locate(*fault));
+                }
                 Err(_) => self.refill()?,
             }
         }
+    }
+
+    /// Whether what is in memory may end in the middle of the word that was not understood.
+    fn may_be_cut(&self, fault: &Fault) -> bool {
+        fault.what == What::End || self.text.len() - (self.at + fault.at) < LONGEST_WORD
     }
 
     /// Lets go of what has been read, and reads on.
