@@ -182,6 +182,7 @@ impl Image<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Bbox;
 
     const PARAMS: ConfusionParams = ConfusionParams { score_thr: 0.5, iou_thr: 0.5, max_dets: 100 };
 
@@ -202,6 +203,16 @@ mod tests {
         let mut pairs: Vec<_> = result.pairs.iter().map(number).collect();
         pairs.sort_unstable();
         pairs
+    }
+
+    #[test]
+    fn at_a_threshold_of_1_a_box_is_found_by_itself_whatever_rounding_leaves_of_its_iou() {
+        let bbox = Bbox::from([13.3, 83.9, 75.6, 25.3]);
+        let (gt, dt) = (GroundTruth { bbox, ..gt(1, 0.) }, Detection { bbox, ..dt(1, 0., 0.9) });
+        assert!(overlap(&bbox, &Region { bbox, is_crowd: false }) < 1.0);
+        let params = ConfusionParams { iou_thr: 1.0, ..PARAMS };
+        let found = match_image(7, &[gt], &[dt], &[1, 2], &params);
+        assert_eq!(found.pairs, [Pair { truth: Some(1), prediction: Some(1) }]);
     }
 
     #[test]

@@ -97,6 +97,12 @@ mod tests {
     }
 
     #[test]
+    fn boxes_whose_shared_area_rounds_to_0_have_an_iou_of_0() {
+        let tiny = bbox([0., 0., 1e-200, 1e-200]);
+        assert_eq!(iou(&tiny, &tiny), 0.);
+    }
+
+    #[test]
     fn a_crowd_counts_the_share_of_the_detection_inside_it() {
         let crowd = |is_crowd| Region { bbox: bbox([0., 0., 10., 10.]), is_crowd };
         let dt = bbox([8., 0., 4., 4.]);
