@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use super::flags::{MetricsFlags, OutputFormat};
 use super::{ConfigError, Fixes, unit};
 
+/// More than any machine has cores, and few enough to be started.
+const MAX_THREADS: usize = 1024;
+
 /// Everything that `metrics` needs to know, validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetricsConfig {
@@ -100,8 +103,9 @@ impl MetricsConfig {
             format: flags.format,
             timings: flags.timings,
         };
-        if config.threads == Some(0) {
-            return Err(range("--threads", "0", "at least 1"));
+        if let Some(threads) = config.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads))
+        {
+            return Err(range("--threads", &threads.to_string(), "1 to 1024"));
         }
         Ok(config)
     }
