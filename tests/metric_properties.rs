@@ -438,6 +438,25 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 #[test]
+fn curves_have_values_inside_of_their_shape_and_none_beyond_it() {
+    let curves = run(&many_images()).coco.curves;
+    let shape = curves.shape();
+    assert_eq!(shape, [10, 101, 3, 4, 3]);
+    let ask = |[t, r, k, a, m]: [usize; 5]| {
+        [curves.precision(t, r, k, a, m), curves.score(t, r, k, a, m), curves.recall(t, k, a, m)]
+    };
+    assert!(ask(shape.map(|n| n - 1)).iter().all(Option::is_some));
+    for dimension in 0..5 {
+        let mut beyond = [0; 5];
+        beyond[dimension] = shape[dimension];
+        let [precision, score, recall] = ask(beyond);
+        assert_eq!((precision, score), (None, None), "{beyond:?}");
+        // Recall is not asked for at a recall threshold.
+        assert!(recall.is_none() || dimension == 1, "{beyond:?}");
+    }
+}
+
+#[test]
 fn an_image_that_is_there_twice_is_an_error() {
     let images = &many_images()[..2];
     let twice = [&images[0], &images[1], &images[0]].map(Clone::clone);
