@@ -88,11 +88,11 @@ fn what_is_no_results_file_says_what_and_where() {
         ))
     };
     insta::assert_snapshot!(scratch.error("{}"), @"FILE is not a COCO results file: line 1, column 1: expected an array");
-    insta::assert_snapshot!(scratch.error(""), @"FILE is not a COCO results file: line 1, column 1: the file ends too early; it was cut short");
+    insta::assert_snapshot!(scratch.error(""), @"FILE is not a COCO results file: line 1, column 1: the file ends too early; it is empty or was cut short");
     insta::assert_snapshot!(scratch.error("[{\"image_id\": 1, \"score\": 1}]"), @r#"FILE is not a COCO results file: line 1, column 29: at [0]: expected the key "category_id""#);
     insta::assert_snapshot!(scratch.error("[{\"image_id\": 1.5}]"), @"FILE is not a COCO results file: line 1, column 15: at [0].image_id: expected an integer of at most 64 bits");
     insta::assert_snapshot!(scratch.error("[{\"image_id\": null}]"), @"FILE is not a COCO results file: line 1, column 15: at [0].image_id: expected an integer");
-    insta::assert_snapshot!(entry("[0, 0, -1, 1]", "0.5"), @"FILE is not a COCO results file: line 2, column 71: at [0]: the box [0.0, 0.0, -1.0, 1.0]; width and height must not be negative");
+    insta::assert_snapshot!(entry("[0, 0, -1, 1]", "0.5"), @"FILE is not a COCO results file: line 2, column 71: at [0].bbox: the box [0.0, 0.0, -1.0, 1.0]; width and height must not be negative");
     insta::assert_snapshot!(entry("[0, 0, 1]", "0.5"), @"FILE is not a COCO results file: line 2, column 51: at [0].bbox: expected `,` and four numbers: [x, y, width, height]");
     insta::assert_snapshot!(entry("[0, 0, 1, 1e999]", "0.5"), @"FILE is not a COCO results file: line 2, column 53: at [0].bbox[3]: infinity, but every number must be finite");
     insta::assert_snapshot!(entry("[0, 0, 1, 1]", "NaN"), @"FILE is not a COCO results file: line 2, column 66: at [0].score: NaN, but every number must be finite");
@@ -166,5 +166,10 @@ fn images_go_by_their_file_names_too_where_those_are_unambiguous() {
         [image(1, "val/street.jpg"), image(2, "val/twice.jpg"), image(3, "test/twice.jpg")];
     let by_image = results.by_image(&records);
     assert_eq!(by_image.images.iter().map(|found| found.len()).collect::<Vec<_>>(), [2, 1, 0]);
-    assert_eq!(by_image.elsewhere, [(ImageKey::Name("twice"), 1), (ImageKey::Name("3"), 1)].into());
+    assert_eq!(by_image.elsewhere, [(ImageKey::Name("3"), 1)].into());
+    assert_eq!(by_image.ambiguous, [ImageKey::Name("twice")].into());
+    // A whole path goes before another image's name without its folder or extension.
+    let records = [image(1, "a/street"), image(2, "street")];
+    let by_image = results.by_image(&records);
+    assert_eq!(by_image.images.iter().map(|found| found.len()).collect::<Vec<_>>(), [0, 1]);
 }

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use detgate::dataset::{Category, Classes, Dataset, DatasetError, Frequency, load};
+use detgate::config::Fixes;
+use detgate::dataset::{Category, Classes, Dataset, DatasetError, Frequency, load, read};
 use serde_json::{Value, json};
 
 struct Fixture {
@@ -118,13 +119,32 @@ fn every_contradiction_is_one_clear_sentence() {
     insta::assert_snapshot!(Fixture::error_after(|t| t["categories"][1]["name"] = json!("dog")),
         @r#"DIR/truth.json: category 1 is "dog" here and "person" in the label map; make them agree"#);
     insta::assert_snapshot!(Fixture::error_after(|t| t["categories"][0]["name"] = json!("person")),
-        @"DIR/truth.json: the category name person occurs twice; it must be unique");
+        @r#"DIR/truth.json: category 3 is "person" here and "car" in the label map; make them agree"#);
     insta::assert_snapshot!(Fixture::error_after(|t| t["categories"] = json!([])),
         @"DIR/truth.json: the label map's category 1 (person) is not among its categories");
     insta::assert_snapshot!(Fixture::error_after(|t| { t["images"] = json!([]); t["annotations"] = json!([]); }),
         @"DIR/truth.json: there is no image to evaluate");
     insta::assert_snapshot!(Fixture::error_after(|t| t["images"][1]["file_name"] = json!("c.jpg")),
         @r#"1 of 2 images are not in DIR, the first is c.jpg; correct "val_dir" or pass --images"#);
+}
+
+/// The gate knows classes by name; pycocotools does not look at names.
+#[test]
+fn names_and_categories_that_only_the_gate_needs_are_only_asked_for_by_it() {
+    let mut fixture = Fixture::new();
+    fixture.truth["categories"][0]["name"] = json!("person");
+    fixture.truth["annotations"][1]["category_id"] = json!(2);
+    fixture.truth["annotations"][1]["iscrowd"] = json!(null);
+    fixture.truth["images"][0]["width"] = json!(null);
+    std::fs::write(fixture.path(), fixture.truth.to_string()).unwrap();
+    let dataset = read(&fixture.path(), &Classes::FromFile, Fixes::default()).unwrap();
+    assert_eq!(dataset.unlisted().map(|truth| truth.id).collect::<Vec<_>>(), [9]);
+    let error = fixture.describe(fixture.load_file(&Classes::FromFile, None).unwrap_err());
+    insta::assert_snapshot!(error, @"DIR/truth.json: annotation 9 has category 2, which is not among its categories; add it there");
+    fixture.truth["annotations"][1]["category_id"] = json!(1);
+    std::fs::write(fixture.path(), fixture.truth.to_string()).unwrap();
+    let error = fixture.describe(fixture.load_file(&Classes::FromFile, None).unwrap_err());
+    insta::assert_snapshot!(error, @"DIR/truth.json: the category name person occurs twice; it must be unique");
 }
 
 #[test]
@@ -136,7 +156,7 @@ fn what_is_not_json_or_not_coco_says_where() {
         fixture.describe(fixture.load_file(&Classes::FromFile, None).unwrap_err())
     };
     insta::assert_snapshot!(error("{\"images\": [\n  {"),
-        @"DIR/truth.json is not COCO ground truth: line 2, column 4: at images[0]: the file ends too early; it was cut short");
+        @"DIR/truth.json is not COCO ground truth: line 2, column 4: at images[0]: the file ends too early; it is empty or was cut short");
     insta::assert_snapshot!(error("{\"images\": [], \"annotations\": []}"),
         @r#"DIR/truth.json is not COCO ground truth: line 1, column 34: expected the key "categories""#);
     let with_box = |bbox: &str| {

@@ -184,15 +184,15 @@ fn settings_are_pycocotools_parameters() {
 fn what_does_not_belong_together_is_refused_or_said() {
     let files = Files::small();
     files.edit("dt.json", |dt| dt[1]["image_id"] = json!(99));
-    insta::assert_snapshot!(files.error(&[]), @"error: dt.json: detections on images that the ground truth does not have: 1, the first on image 99; are the two files of the same data set? pass --skip-unknown-images to leave them out");
+    insta::assert_snapshot!(files.error(&[]), @"error: dt.json: detections on images that the ground truth does not have: 1, among others on image 99; are the two files of the same data set? pass --skip-unknown-images to leave them out");
     let output = files.run(&["--skip-unknown-images"]);
     assert_eq!(output.status.code(), Some(0));
-    insta::assert_snapshot!(String::from_utf8_lossy(&output.stderr).trim_end(), @"note: detections on images that the ground truth does not have: 1, the first on image 99; left out");
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.stderr).trim_end(), @"note: detections on images that the ground truth does not have: 1, among others on image 99; left out");
     let files = Files::small();
     files.edit("dt.json", |dt| dt[1]["category_id"] = json!(0));
     let output = files.run(&[]);
     assert_eq!(output.status.code(), Some(0));
-    insta::assert_snapshot!(String::from_utf8_lossy(&output.stderr).trim_end(), @"note: detections of categories that the ground truth does not have: 1, the first of category 0; left out");
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.stderr).trim_end(), @"note: detections of categories that the ground truth does not list: 1, the first of category 0; left out");
 }
 
 #[test]
@@ -200,11 +200,11 @@ fn every_wrong_setting_is_one_clear_sentence() {
     let files = Files::small();
     insta::assert_snapshot!(files.error(&["--iou-thrs", "0.5,2"]), @"error: --iou-thrs is 2; it must be between 0 and 1");
     insta::assert_snapshot!(files.error(&["--iou-thrs", "0.5:0.95"]), @r#"error: --iou-thrs is "0.5:0.95"; it must be numbers with commas between, or FIRST:LAST:STEP"#);
-    insta::assert_snapshot!(files.error(&["--iou-thrs", "0.9:0.5:0.1"]), @r#"error: --iou-thrs is "0.9:0.5:0.1"; it must be numbers with commas between, or FIRST:LAST:STEP"#);
+    insta::assert_snapshot!(files.error(&["--iou-thrs", "0.9:0.5:0.1"]), @r#"error: --iou-thrs is "0.9:0.5:0.1"; it must be FIRST:LAST:STEP with 1 to 9999 whole steps up"#);
     insta::assert_snapshot!(files.error(&["--rec-thrs", "all"]), @r#"error: --rec-thrs is "all"; it must be numbers with commas between, or FIRST:LAST:STEP"#);
     insta::assert_snapshot!(files.error(&["--max-dets", "1,-1"]), @r#"error: --max-dets is "1,-1"; it must be whole numbers with commas between"#);
     insta::assert_snapshot!(files.error(&["--area-ranges", "small:5:1"]), @r#"error: --area-ranges is "small:5:1"; it must be NAME:SMALLEST:LARGEST in square pixels, with commas between"#);
-    insta::assert_snapshot!(files.error(&["--threads", "0"]), @r#"error: --threads is "0"; it must be 1 to 1024"#);
+    insta::assert_snapshot!(files.error(&["--threads", "0"]), @r#"error: --threads is "0"; it must be 1 to 256"#);
     insta::assert_snapshot!(files.error(&["--details", "--score-thr", "2"]), @"error: --score-thr is 2; it must be between 0 and 1");
     let of = |gt, dt| files.explained(&files.detgate(&["metrics", "--gt", gt, "--dt", dt]));
     insta::assert_snapshot!(of("dt.json", "dt.json"), @"error: dt.json is not COCO ground truth: line 1, column 1: expected an object");
@@ -241,4 +241,70 @@ fn fixes_mend_and_lvis_rules_hold_where_they_are_asked_for() {
     });
     insta::assert_snapshot!("metrics_command_lvis", files.stdout(&["--lvis", "--per-class"]));
     assert_eq!(files.json(&["--lvis"])["rules"], "lvis");
+}
+
+/// With the fix one limit serves all numbers, and the lines must say which.
+#[test]
+fn the_lines_name_the_limits_that_were_used() {
+    let files = Files::small();
+    let limits = |max_dets: &str, fix: &str| {
+        let printed = files.stdout(&["--max-dets", max_dets, "--fix", fix]);
+        let limit = |line: &str| line.split("maxDets=").nth(1).unwrap()[..4].trim().to_owned();
+        let lines: Vec<String> = printed.lines().map(limit).collect();
+        [0, 1, 6, 7, 8].map(|line| lines[line].clone()).join(" ")
+    };
+    assert_eq!(limits("1,10,50", "ties"), "100 50 1 10 50");
+    assert_eq!(limits("1,10,50", "max-dets"), "50 50 1 10 50");
+    assert_eq!(limits("10,100,300", "max-dets"), "100 100 10 100 100");
+}
+
+/// A pipe can be read once: neither a mistake nor an unusual layout may need a second reading.
+#[cfg(unix)]
+#[test]
+fn results_may_come_through_a_pipe() {
+    let files = Files::small();
+    let piped = |text: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_detgate"))
+            .current_dir(files.path(""))
+            .args(["metrics", "--gt", "gt.json", "--dt", "/dev/stdin"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let text = std::fs::read_to_string(files.path("dt.json")).unwrap();
+    assert_eq!(String::from_utf8_lossy(&piped(&text).stdout), files.stdout(&[]));
+    let unusual = text.replacen('{', "{\"parts\": [{}, {\"score\": 2}], ", 1);
+    assert_eq!(String::from_utf8_lossy(&piped(&unusual).stdout), files.stdout(&[]));
+    let broken = piped(&text.replacen("\"score\"", "\"scor\"", 1));
+    assert_eq!(broken.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&broken.stderr).into_owned();
+    assert!(error.contains("at [0]: expected the key \"score\""), "{error}");
+}
+
+#[test]
+fn hostile_names_are_inert_in_tables() {
+    let files = Files::small();
+    files.edit("gt.json", |gt| {
+        gt["categories"][0]["name"] = json!("\u{1b}[31mred\n\u{202e}evil");
+        gt["categories"][1]["name"] = json!("x".repeat(5000));
+        gt["images"][1]["file_name"] = json!("\u{1b}[2J.jpg");
+    });
+    let printed = files.stdout(&["--per-class", "--details"]);
+    assert!(!printed.contains(['\u{1b}', '\u{202e}']), "{printed:?}");
+    assert!(printed.lines().all(|line| line.chars().count() < 200));
+}
+
+#[test]
+fn a_name_that_several_images_have_is_no_reason_to_leave_detections_out() {
+    let files = Files::small();
+    files.edit("gt.json", |gt| {
+        gt["images"][0]["file_name"] = json!("north/0001.jpg");
+        gt["images"][1]["file_name"] = json!("south/0001.jpg");
+    });
+    files.edit("dt.json", |dt| dt[0]["image_id"] = json!("0001"));
+    insta::assert_snapshot!(files.error(&["--skip-unknown-images"]), @r#"error: dt.json: several images of the ground truth are called "0001"; name them with their folders, or by their ids"#);
 }

@@ -1,5 +1,6 @@
 //! `detgate metrics`: ground truth and detections from disk, COCO's numbers to standard output.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -7,11 +8,11 @@ use anyhow::{Context, bail};
 use detgate::config::{
     DetailsConfig, Fix, Fixes, MetricsConfig, MetricsFlags, OutputFormat, Rules,
 };
-use detgate::dataset::{self, AnnotationFormat, Category, Dataset, ImageRecord};
+use detgate::dataset::{self, AnnotationFormat, Dataset, ImageRecord};
 use detgate::detections::Detection;
 use detgate::detections::coco_results::{self, ByImage, Results};
-use detgate::matching::coco::{AreaRange, CocoParams};
-use detgate::metrics::details::{DetailParams, details};
+use detgate::matching::coco::{AreaRange, CocoParams, Plan};
+use detgate::metrics::details::{DetailParams, DetailPlan, details};
 use detgate::metrics::lvis::{self, LvisParams};
 use detgate::metrics::{self, per_image};
 use detgate::report::{self, MetricsReport, MetricsSubject, Numbers, metrics_text};
@@ -22,6 +23,11 @@ type View<'a> = (&'a ImageRecord, &'a [Detection]);
 /// Reads, matches, accumulates; returns what to print.
 pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
     let config = MetricsConfig::resolve(flags, cwd)?;
+    // What is wrong with the settings is said before anything is read.
+    let (params, wanted) = (coco_params(&config), config.details.as_ref().map(detail_params));
+    Plan::new(&[], &params)?;
+    wanted.as_ref().map(|wanted| DetailPlan::new(&[], wanted, &params)).transpose()?;
+    note_undefined(&config, &params);
     start_threads(&config)?;
     let mut clock = Clock { last: Instant::now(), enabled: config.timings };
     let (dataset, results) =
@@ -32,15 +38,12 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
     require_known_images(&config, &by_image)?;
     let views: Vec<View> =
         std::iter::zip(&dataset.images, by_image.images.iter().map(AsRef::as_ref)).collect();
-    note_unknown_categories(&dataset.categories, &views);
+    note_unlisted(&config, &dataset, &views);
     clock.lap("group");
-    let numbers = evaluate(&config, &dataset, &views)?;
+    let numbers = evaluate(&config, &dataset, &views, &params)?;
     clock.lap("evaluate");
-    let details = match &config.details {
-        Some(wanted) => {
-            let (params, coco) = (detail_params(wanted), coco_params(&config));
-            Some(details(&dataset.categories, &views, &params, &coco)?)
-        }
+    let details = match &wanted {
+        Some(wanted) => Some(details(&dataset.categories, &views, wanted, &params)?),
         None => None,
     };
     clock.lap("details");
@@ -78,8 +81,13 @@ fn reader_fixes(config: &MetricsConfig) -> Fixes {
     config.fixes.iter().chain(lvis).collect()
 }
 
-fn evaluate(config: &MetricsConfig, dataset: &Dataset, views: &[View]) -> anyhow::Result<Numbers> {
-    let settings = coco_params(config);
+fn evaluate(
+    config: &MetricsConfig,
+    dataset: &Dataset,
+    views: &[View],
+    params: &CocoParams,
+) -> anyhow::Result<Numbers> {
+    let settings = params.clone();
     if config.rules == Rules::Coco {
         let metrics = metrics::evaluate_coco(&dataset.categories, views, &settings)?;
         return Ok(Numbers::Coco { settings, metrics });
@@ -99,31 +107,58 @@ fn evaluate(config: &MetricsConfig, dataset: &Dataset, views: &[View]) -> anyhow
 
 /// pycocotools stops there too: results and ground truth that do not belong together are a mistake.
 fn require_known_images(config: &MetricsConfig, by_image: &ByImage) -> anyhow::Result<()> {
+    if let Some(name) = by_image.ambiguous.first() {
+        bail!(
+            "{}: several images of the ground truth are called {name}; name them with their folders, \
+             or by their ids",
+            config.dt.display()
+        );
+    }
     let Some(first) = by_image.elsewhere.keys().next() else { return Ok(()) };
     let count: usize = by_image.elsewhere.values().sum();
     let what = format!("detections on images that the ground truth does not have: {count}");
     if config.skip_unknown_images {
-        eprintln!("note: {what}, the first on image {first}; left out");
+        eprintln!("note: {what}, among others on image {first}; left out");
         return Ok(());
     }
     bail!(
-        "{}: {what}, the first on image {first}; are the two files of the same data set? \
+        "{}: {what}, among others on image {first}; are the two files of the same data set? \
          pass --skip-unknown-images to leave them out",
         config.dt.display()
     )
 }
 
-/// pycocotools passes over them in silence.
-fn note_unknown_categories(categories: &[Category], views: &[View]) {
-    let mut known: Vec<i64> = categories.iter().map(|category| category.id).collect();
-    known.sort_unstable();
-    let unknown = |d: &&Detection| known.binary_search(&d.category_id).is_err();
-    let mut strays = views.iter().flat_map(|(_, dts)| dts.iter()).filter(unknown).peekable();
-    if let Some(first) = strays.peek().map(|d| d.category_id) {
+/// pycocotools passes over these in silence.
+fn note_unlisted(config: &MetricsConfig, dataset: &Dataset, views: &[View]) {
+    let mut listed: Vec<i64> = dataset.categories.iter().map(|category| category.id).collect();
+    listed.sort_unstable();
+    let is_unlisted = |id: &i64| listed.binary_search(id).is_err();
+    let note = |what: &str, ids: Vec<i64>| {
+        if let Some(first) = ids.first() {
+            eprintln!(
+                "note: {what} of categories that the ground truth does not list: {}, the first of \
+                 category {first}; left out",
+                ids.len()
+            );
+        }
+    };
+    note("annotations", dataset.unlisted().map(|truth| truth.category_id).collect());
+    let dts = views.iter().flat_map(|(_, dts)| dts.iter().map(|dt| dt.category_id));
+    note("detections", dts.filter(is_unlisted).collect());
+    if config.rules == Rules::Coco && dataset.federation.is_some() {
+        eprintln!("note: the ground truth is an LVIS file; --lvis counts by its rules");
+    }
+}
+
+/// Settings that pycocotools takes, and then has no number for.
+fn note_undefined(config: &MetricsConfig, params: &CocoParams) {
+    if !params.area_ranges.iter().any(|range| range.name == "all") {
+        eprintln!("note: without an area range `all` most numbers are undefined; add all:0:1e10");
+    }
+    let limited = config.rules == Rules::Coco && !params.fixes.contains(Fix::MaxDets);
+    if limited && !params.max_dets.contains(&100) {
         eprintln!(
-            "note: detections of categories that the ground truth does not have: {}, the first of \
-             category {first}; left out",
-            strays.count()
+            "note: AP is undefined without a limit of 100 detections; --fix max-dets takes the largest"
         );
     }
 }
@@ -178,10 +213,9 @@ fn text(config: &MetricsConfig, report: &MetricsReport, dataset: &Dataset) -> St
     }
     if let (Some(details), Some(wanted)) = (report.details, &config.details) {
         let worst = per_image::worst_first(&details.per_image, wanted.worst);
-        let file_name = |id| {
-            let image = dataset.images.iter().find(|image| image.id == id)?;
-            Some(image.file_name.as_str()).filter(|name| !name.is_empty())
-        };
+        let names: HashMap<i64, &str> =
+            dataset.images.iter().map(|image| (image.id, image.file_name.as_str())).collect();
+        let file_name = |id| names.get(&id).copied().filter(|name| !name.is_empty());
         text += &format!("\n{}", metrics_text::details(details, &worst, file_name));
     }
     text

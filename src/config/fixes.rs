@@ -140,10 +140,11 @@ impl FromStr for Fixes {
     type Err = UnknownFix;
 
     fn from_str(text: &str) -> Result<Self, UnknownFix> {
-        if text == "all" {
-            return Ok(Self::all());
-        }
-        text.split(',').map(|name| name.trim().parse::<Fix>()).collect()
+        let named = |name: &str| match name.trim() {
+            "all" => Ok(Self::all()),
+            name => name.parse().map(|fix: Fix| Self::from_iter([fix])),
+        };
+        text.split(',').try_fold(Self::default(), |set, name| Ok(Self(set.0 | named(name)?.0)))
     }
 }
 

@@ -142,13 +142,14 @@ pub struct MetricsFlags {
     /// How to print the numbers
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: OutputFormat,
-    /// LVIS' rules instead of COCO's; the ground truth must be an LVIS file
+    /// LVIS' rules instead of COCO's, for an LVIS file; without --max-dets and --details
     #[arg(long, conflicts_with_all = ["class_agnostic", "max_dets", "details"])]
     pub lvis: bool,
-    /// All classes are one (useCats = 0)
+    /// All classes are one (useCats = 0); without --per-class and --details
     #[arg(long, conflicts_with_all = ["per_class", "details"])]
     pub class_agnostic: bool,
-    /// Mend traps of pycocotools (docs/quirks.md): names with commas between, or all
+    /// Mend traps of pycocotools (docs/quirks.md): all, or some of annotation-id-zero, ignore-key,
+    /// box-area, ties, max-dets, absent-classes
     #[arg(long, value_name = "NAMES")]
     pub fix: Option<Fixes>,
     /// IoU thresholds: 0.5,0.75 or FIRST:LAST:STEP [default: 0.5:0.95:0.05]
@@ -160,13 +161,14 @@ pub struct MetricsFlags {
     /// Limits on the detections per image and class [default: 1,10,100]
     #[arg(long, value_name = "LIST")]
     pub max_dets: Option<String>,
-    /// NAME:SMALLEST:LARGEST, square pixels [default: COCO's all, small, medium, large]
+    /// NAME:SMALLEST:LARGEST, square pixels; numbers look for all, small, medium and large [default:
+    /// COCO's]
     #[arg(long, value_name = "LIST")]
     pub area_ranges: Option<String>,
     /// Leave detections on images that the ground truth does not have out, instead of stopping
     #[arg(long)]
     pub skip_unknown_images: bool,
-    /// Also the 12 numbers of each class
+    /// Also the numbers of each class; JSON always has them
     #[arg(long)]
     pub per_class: bool,
     /// Also operating points, confusions of classes, and the worst images
@@ -176,13 +178,13 @@ pub struct MetricsFlags {
     #[arg(long, value_name = "N", requires = "details")]
     pub worst: Option<usize>,
     /// IoU from which a detection has found an object, for --details [default: 0.5]
-    #[arg(long, value_name = "IOU")]
+    #[arg(long, value_name = "IOU", requires = "details")]
     pub iou_thr: Option<f64>,
     /// Least score that confusions and images of --details count [default: 0.5]
-    #[arg(long, value_name = "SCORE")]
+    #[arg(long, value_name = "SCORE", requires = "details")]
     pub score_thr: Option<f64>,
     /// Recalls at which --details gives precision [default: 0.5,0.9]
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", requires = "details")]
     pub recalls: Option<String>,
     /// Threads; the numbers are the same with any [default: one per core]
     #[arg(long, value_name = "N")]

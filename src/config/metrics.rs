@@ -6,7 +6,7 @@ use super::flags::{MetricsFlags, OutputFormat};
 use super::{ConfigError, Fixes, unit};
 
 /// More than any machine has cores, and few enough to be started.
-const MAX_THREADS: usize = 1024;
+const MAX_THREADS: usize = 256;
 
 /// Everything that `metrics` needs to know, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +25,7 @@ pub struct MetricsConfig {
     pub iou_thrs: Option<Vec<f64>>,
     /// Recalls at which precision is read off.
     pub rec_thrs: Option<Vec<f64>>,
-    /// Limits on the detections per image and class, ascending.
+    /// Limits on the detections per image and class, in any order.
     pub max_dets: Option<Vec<usize>>,
     /// Area ranges: name, smallest and largest area in square pixels.
     pub area_ranges: Option<Vec<(String, f64, f64)>>,
@@ -105,7 +105,7 @@ impl MetricsConfig {
         };
         if let Some(threads) = config.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads))
         {
-            return Err(range("--threads", &threads.to_string(), "1 to 1024"));
+            return Err(range("--threads", &threads.to_string(), "1 to 256"));
         }
         Ok(config)
     }
@@ -122,10 +122,10 @@ fn parse_numbers(name: &str, text: &str) -> Result<Vec<f64>, ConfigError> {
     let number = |text: &str| text.trim().parse::<f64>().ok().filter(|n| n.is_finite());
     match text.split(':').map(number).collect::<Option<Vec<_>>>().as_deref() {
         Some(&[first, last, step]) => {
-            // As pycocotools counts its thresholds.
-            let count = ((last - first) / step).round() + 1.0;
-            if !(2.0..=1e5).contains(&count) {
-                return Err(wrong());
+            let steps = (last - first) / step;
+            let count = steps.round() + 1.0;
+            if !(2.0..=1e4).contains(&count) || (steps - steps.round()).abs() > 1e-6 {
+                return Err(range(name, text, "FIRST:LAST:STEP with 1 to 9999 whole steps up"));
             }
             Ok(linspace(first, last, count as usize))
         }

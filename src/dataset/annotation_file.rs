@@ -38,6 +38,8 @@ impl AnnotationFile {
             match key {
                 "images" => {
                     file.images.clear();
+                    federation.negative.clear();
+                    federation.not_exhaustive.clear();
                     stream.array(image, |image| image.keep(&mut file.images, &mut federation))
                 }
                 "annotations" => {
@@ -47,6 +49,7 @@ impl AnnotationFile {
                 }
                 "categories" => {
                     file.categories.clear();
+                    federation.frequency.clear();
                     stream.array(category, |(category, frequency)| {
                         federation.frequency.extend(frequency.map(|f| (category.id, f)));
                         file.categories.push(category);
@@ -87,6 +90,8 @@ fn image(cursor: &mut Cursor) -> Parsed<Image> {
     cursor.object(|cursor, key| {
         match key {
             b"id" => id = Some(cursor.integer()?),
+            // What is not known is not needed either, until somebody looks for the image.
+            b"file_name" | b"width" | b"height" if cursor.null() => {}
             b"file_name" => file_name = Some(cursor.string()?.into_owned()),
             b"width" => width = Some(side(cursor)?),
             b"height" => height = Some(side(cursor)?),
@@ -129,6 +134,7 @@ fn annotation(cursor: &mut Cursor, ignore_key: bool) -> Parsed<Annotation> {
             b"image_id" => image_id = Some(cursor.integer()?),
             b"category_id" => category_id = Some(cursor.integer()?),
             b"bbox" => bbox = Some(Bbox::from(cursor.four_numbers()?)),
+            b"area" | b"iscrowd" if cursor.null() => {}
             b"area" => area = Some(cursor.number()?),
             b"iscrowd" => is_crowd = cursor.flag()?,
             b"ignore" if ignore_key => ignore = cursor.flag()?,

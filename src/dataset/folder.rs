@@ -1,7 +1,7 @@
 //! What ground truth made of many files shares: walking folders, reading text, image ids, the digest,
 //! and the errors.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::DatasetError;
@@ -112,22 +112,29 @@ pub(super) fn read_text(path: &Path) -> Result<String, DatasetError> {
     })
 }
 
-/// The image ids of `file_names`, in the same order: the numbers that the stems spell, where all do
-/// and no two are equal; otherwise 1, 2, 3 and so on.
+/// The image ids of `file_names`, in the same order: the number that a stem spells, if no other stem
+/// spells the same; all others get numbers above these, in their order.
 ///
 /// Ultralytics writes results with `int(stem) if stem.isnumeric() else stem` as `image_id`
 /// (`DetectionValidator.pred_to_json`): numeric stems are found by id, others by their stem.
-pub(super) fn image_ids<'a>(file_names: impl Iterator<Item = &'a str> + Clone) -> Vec<i64> {
-    let number = |name: &'a str| {
-        let stem = stem(name);
-        // `parse` would take a sign, too.
-        stem.bytes().all(|byte| byte.is_ascii_digit()).then(|| stem.parse().ok()).flatten()
-    };
-    let numbers: Option<Vec<i64>> = file_names.clone().map(number).collect();
-    match numbers {
-        Some(ids) if ids.iter().collect::<BTreeSet<_>>().len() == ids.len() => ids,
-        _ => (1..).zip(file_names).map(|(id, _)| id).collect(),
+pub(super) fn image_ids<'a>(file_names: impl Iterator<Item = &'a str>) -> Vec<i64> {
+    let numbers: Vec<Option<i64>> = file_names.map(number).collect();
+    let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
+    for &number in numbers.iter().flatten() {
+        *counts.entry(number).or_default() += 1;
     }
+    let mut others = counts.keys().last().map_or(1, |last| last + 1)..;
+    let unique = |number: Option<i64>| number.filter(|number| counts[number] == 1);
+    numbers.into_iter().filter_map(|number| unique(number).or_else(|| others.next())).collect()
+}
+
+/// The number that a file's stem spells.
+fn number(file_name: &str) -> Option<i64> {
+    let stem = stem(file_name);
+    // `parse` would take a sign, too; and there must be room for the others above it.
+    let number =
+        stem.bytes().all(|byte| byte.is_ascii_digit()).then(|| stem.parse().ok()).flatten();
+    number.filter(|number| *number < i64::MAX / 2)
 }
 
 /// BLAKE3 over a sequence of fields, each with its length, so that no two sequences are alike.

@@ -1,6 +1,6 @@
 //! A COCO annotation file to a validated [`Dataset`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -78,6 +78,9 @@ pub fn load(
 ) -> Result<Dataset, DatasetError> {
     let mut dataset = read(path, classes, Fixes::default())?;
     let invalid = |what: String| DatasetError::Invalid { path: path.to_owned(), what };
+    require_listed(&dataset, classes).map_err(invalid)?;
+    // The gate knows metrics by the names of classes.
+    unique("category name", dataset.categories.iter().map(|c| c.name.as_str())).map_err(invalid)?;
     dataset.images.truncate(max_images.unwrap_or(usize::MAX));
     if dataset.images.is_empty() {
         return Err(invalid("there is no image to evaluate".to_owned()));
@@ -92,7 +95,8 @@ pub fn load(
     Ok(dataset)
 }
 
-/// As [`load`], for the annotations alone: no image need exist. Of the fixes, [`Fix::IgnoreKey`] is
+/// As [`load`], for the annotations alone: no image need exist, and annotations may be of categories
+/// that are not evaluated, as for pycocotools ([`Dataset::unlisted`]). Of the fixes, [`Fix::IgnoreKey`] is
 /// the reader's.
 ///
 /// # Errors
@@ -105,8 +109,7 @@ pub fn read(path: &Path, classes: &Classes, fixes: Fixes) -> Result<Dataset, Dat
     unique("annotation id", file.annotations.iter().map(|annotation| annotation.truth.id))
         .map_err(invalid)?;
     let mut images = file.images;
-    distribute(file.annotations, &categories, &mut images)
-        .map_err(|stray| invalid(stray.explain(classes)))?;
+    distribute(file.annotations, &mut images).map_err(invalid)?;
     Ok(Dataset { categories, images, federation: file.federation, digest: file.digest })
 }
 
@@ -121,8 +124,6 @@ fn read_file(path: &Path, fixes: Fixes) -> Result<AnnotationFile, DatasetError> 
 
 fn categories(declared: Vec<Category>, classes: &Classes) -> Result<Vec<Category>, String> {
     unique("category id", declared.iter().map(|c| c.id))?;
-    // Metrics are reported by name.
-    unique("category name", declared.iter().map(|c| c.name.as_str()))?;
     let Classes::Only(wanted) = classes else {
         return Ok(declared);
     };
@@ -143,51 +144,32 @@ fn categories(declared: Vec<Category>, classes: &Classes) -> Result<Vec<Category
     Ok(wanted.clone())
 }
 
-/// An annotation that belongs nowhere.
-enum Stray {
-    Image(Annotation),
-    Category(Annotation),
-}
-
-impl Stray {
-    fn explain(self, classes: &Classes) -> String {
-        match self {
-            Self::Image(Annotation { image_id, truth }) => format!(
+/// Gives each image its annotations, in file order.
+fn distribute(annotations: Vec<Annotation>, images: &mut [ImageRecord]) -> Result<(), String> {
+    let index: HashMap<i64, usize> = images.iter().map(|image| image.id).zip(0..).collect();
+    for Annotation { image_id, truth } in annotations {
+        let Some(&image) = index.get(&image_id) else {
+            return Err(format!(
                 "annotation {} is on image {image_id}, which is not among its images",
                 truth.id
-            ),
-            Self::Category(Annotation { truth, .. }) => {
-                let remedy = match classes {
-                    Classes::FromFile => "which is not among its categories",
-                    Classes::Only(_) => {
-                        "which is not in the label map; reduce the file to the target classes or \
-                         pass --all-categories"
-                    }
-                };
-                format!("annotation {} has category {}, {remedy}", truth.id, truth.category_id)
-            }
-        }
-    }
-}
-
-/// Gives each image its annotations, in file order.
-fn distribute(
-    annotations: Vec<Annotation>,
-    categories: &[Category],
-    images: &mut [ImageRecord],
-) -> Result<(), Stray> {
-    let known: HashSet<i64> = categories.iter().map(|category| category.id).collect();
-    let index: HashMap<i64, usize> = images.iter().map(|image| image.id).zip(0..).collect();
-    for annotation in annotations {
-        if !known.contains(&annotation.truth.category_id) {
-            return Err(Stray::Category(annotation));
-        }
-        match index.get(&annotation.image_id) {
-            Some(&image) => images[image].ground_truth.push(annotation.truth),
-            None => return Err(Stray::Image(annotation)),
-        }
+            ));
+        };
+        images[image].ground_truth.push(truth);
     }
     Ok(())
+}
+
+/// An annotation of another class would be missing from every number without a word.
+fn require_listed(dataset: &Dataset, classes: &Classes) -> Result<(), String> {
+    let Some(stray) = dataset.unlisted().next() else { return Ok(()) };
+    let remedy = match classes {
+        Classes::FromFile => "which is not among its categories; add it there",
+        Classes::Only(_) => {
+            "which is not in the label map; reduce the file to the target classes or pass \
+             --all-categories"
+        }
+    };
+    Err(format!("annotation {} has category {}, {remedy}", stray.id, stray.category_id))
 }
 
 fn unique<T: Ord + Display>(what: &str, ids: impl Iterator<Item = T>) -> Result<(), String> {

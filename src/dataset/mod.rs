@@ -17,7 +17,7 @@ pub use load::{Classes, DatasetError, load, read};
 pub use voc::load_voc;
 pub use yolo::load_yolo;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 /// An axis-aligned box in continuous pixel coordinates, as COCO stores it: the upper left corner,
@@ -110,8 +110,9 @@ impl ImageRecord {
     }
 }
 
-/// Ground truth, validated: ids are unique, every annotation is of a category and on an image that
-/// exist, boxes are finite and not negative, and every image was on disk.
+/// Ground truth, validated: ids are unique, every annotation is on an image that exists, boxes are
+/// finite and not negative. Unless the annotations were read alone, every annotation is of a category
+/// that is evaluated, and every image was on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     /// The classes that are evaluated, in the label map's order.
@@ -122,6 +123,15 @@ pub struct Dataset {
     pub federation: Option<Federation>,
     /// BLAKE3 of the annotation file, hexadecimal.
     pub digest: String,
+}
+
+impl Dataset {
+    /// Annotations of categories that are not evaluated.
+    pub fn unlisted(&self) -> impl Iterator<Item = &GroundTruth> {
+        let listed: HashSet<i64> = self.categories.iter().map(|category| category.id).collect();
+        let truths = self.images.iter().flat_map(|image| &image.ground_truth);
+        truths.filter(move |truth| !listed.contains(&truth.category_id))
+    }
 }
 
 /// What an LVIS file says beyond COCO: not every class was looked for on every image.

@@ -96,8 +96,8 @@ struct Object {
     name: String,
     bbox: Bbox,
     difficult: bool,
-    /// Where it starts in the file, for messages: `line 3, column 5`.
-    position: String,
+    /// Where it starts in the file, bytes.
+    start: usize,
 }
 
 fn read(file: &Found, folder: &Path, images: Option<&Path>) -> Result<Annotated, DatasetError> {
@@ -147,6 +147,7 @@ fn children<'a, 'input>(
 }
 
 impl Xml<'_, '_> {
+    /// For messages only: it counts the lines from the start of the file.
     fn position(&self, node: Node<'_, '_>) -> String {
         let position = self.document.text_pos_at(node.range().start);
         format!("line {}, column {}", position.row, position.col)
@@ -231,7 +232,7 @@ impl Xml<'_, '_> {
             name: self.text(self.child(node, "name")?)?,
             bbox: self.bbox(self.child(node, "bndbox")?)?,
             difficult: difficult.unwrap_or(false),
-            position: self.position(node),
+            start: node.range().start,
         })
     }
 
@@ -302,9 +303,11 @@ fn require_listed(list: &ClassList, annotated: &[Annotated]) -> Result<(), Datas
     let listed: BTreeSet<&String> = list.names.iter().collect();
     for file in annotated {
         if let Some(object) = file.objects.iter().find(|object| !listed.contains(&object.name)) {
+            let before = &file.text[..object.start];
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
             let what = format!(
-                "{}: the class {:?} is not in {}; add it there",
-                object.position,
+                "line {line}, column {column}: the class {:?} is not in {}; add it there",
                 object.name,
                 list.path.display()
             );

@@ -1,7 +1,7 @@
 //! Detections in COCO's results format: `[{"image_id", "category_id", "bbox", "score"}, ...]`.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -116,38 +116,53 @@ impl Results {
     pub fn by_image(&self, records: &[ImageRecord]) -> ByImage<'_> {
         let index = index(records, self.pieces.iter().any(|piece| !piece.names.is_empty()));
         let mut images = vec![Cow::Borrowed(&[][..]); records.len()];
-        let mut elsewhere = BTreeMap::new();
+        let (mut elsewhere, mut ambiguous) = (BTreeMap::new(), BTreeSet::new());
         for (key, run) in self.runs() {
-            let Some(&image) = index.get(&key) else {
-                *elsewhere.entry(key).or_default() += run.len();
-                continue;
+            let image = match index.get(&key) {
+                None => {
+                    *elsewhere.entry(key).or_default() += run.len();
+                    continue;
+                }
+                Some(Meaning { image: None, .. }) => {
+                    ambiguous.insert(key);
+                    continue;
+                }
+                Some(Meaning { image: Some(image), .. }) => *image,
             };
             match &mut images[image] {
                 empty if empty.is_empty() => *empty = Cow::Borrowed(run),
                 begun => begun.to_mut().extend_from_slice(run),
             }
         }
-        ByImage { images, elsewhere }
+        ByImage { images, elsewhere, ambiguous }
     }
 }
 
-/// Places of the images by every key that means one of them and no other.
-fn index(records: &[ImageRecord], with_names: bool) -> HashMap<ImageKey<'_>, usize> {
-    let mut index: HashMap<ImageKey, usize> =
-        records.iter().map(|image| ImageKey::Id(image.id)).zip(0..).collect();
-    let mut ambiguous = HashSet::new();
-    for (image, i) in records.iter().zip(0..).filter(|_| with_names) {
+/// Which image a key means.
+struct Meaning {
+    /// Place of the image; `None` where there are several.
+    image: Option<usize>,
+    /// How much of a path the key is; the lower the more.
+    rank: usize,
+}
+
+/// What every key means. The whole path of an image goes before the names of files, and these before
+/// names without their extension.
+fn index(records: &[ImageRecord], with_names: bool) -> HashMap<ImageKey<'_>, Meaning> {
+    let by_id = |(image, i): (&ImageRecord, usize)| {
+        (ImageKey::Id(image.id), Meaning { image: Some(i), rank: 0 })
+    };
+    let mut index: HashMap<ImageKey, Meaning> = records.iter().zip(0..).map(by_id).collect();
+    let ranks = if with_names { 0..3 } else { 0..0 };
+    for (rank, (image, i)) in ranks.flat_map(|r| records.iter().zip(0..).map(move |i| (r, i))) {
         let path = Path::new(&image.file_name);
-        let names = [Some(path.as_os_str()), path.file_name(), path.file_stem()];
-        let mut names: Vec<&str> = names.into_iter().flatten().filter_map(OsStr::to_str).collect();
-        names.dedup();
-        for key in names.into_iter().map(ImageKey::Name) {
-            if index.insert(key, i).is_some() {
-                ambiguous.insert(key);
-            }
+        let name = [Some(path.as_os_str()), path.file_name(), path.file_stem()][rank];
+        let Some(name) = name.and_then(OsStr::to_str) else { continue };
+        let meaning = index.entry(ImageKey::Name(name)).or_insert(Meaning { image: Some(i), rank });
+        if meaning.rank == rank && meaning.image != Some(i) {
+            meaning.image = None;
         }
     }
-    index.retain(|key, _| !ambiguous.contains(key));
     index
 }
 
@@ -158,6 +173,8 @@ pub struct ByImage<'r> {
     pub images: Vec<Cow<'r, [Detection]>>,
     /// How many detections are on images that were not asked for.
     pub elsewhere: BTreeMap<ImageKey<'r>, usize>,
+    /// Names of files that several images have; their detections are on none.
+    pub ambiguous: BTreeSet<ImageKey<'r>>,
 }
 
 /// Reads a results file, which may be packed with gzip or Zstandard, on rayon's current pool.
@@ -165,15 +182,10 @@ pub struct ByImage<'r> {
 /// # Errors
 /// Unreadable or malformed JSON; a score or box that is not finite, a negative width or height.
 pub fn read(path: &Path) -> Result<Results, ResultsError> {
-    let pieces =
-        json::records(|| json::open(path), Piece::for_text, entry).map_err(
-            |error| match error {
-                json::Error::Io(error) => {
-                    ResultsError::Io { action: "read", path: path.to_owned(), error }
-                }
-                fault => ResultsError::Malformed { path: path.to_owned(), what: fault.to_string() },
-            },
-        )?;
+    let pieces = json::records(path, Piece::for_text, entry).map_err(|error| match error {
+        json::Error::Io(error) => ResultsError::Io { action: "read", path: path.to_owned(), error },
+        fault => ResultsError::Malformed { path: path.to_owned(), what: fault.to_string() },
+    })?;
     Ok(Results { pieces })
 }
 
@@ -210,7 +222,7 @@ fn entry(cursor: &mut Cursor, piece: &mut Piece) -> Parsed<()> {
     if bbox.w < 0.0 || bbox.h < 0.0 {
         let bbox = <[f64; 4]>::from(bbox);
         let what = format!("the box {bbox:?}; width and height must not be negative");
-        return Err(cursor.fault(What::Invalid(what)));
+        return Err(cursor.fault(What::Invalid(what)).in_key(b"bbox"));
     }
     piece.detections.push(detection);
     let end = piece.detections.len() as u32;

@@ -7,28 +7,45 @@
 //! wrong cut from a mistake.
 
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::cursor::{Cursor, Parsed, What};
 use super::stream::Stream;
-use super::{Error, read_up_to};
+use super::{Error, LONGEST_VALUE, open, read_up_to};
 
 /// Large enough that the threads rarely meet, small enough that all of them are busy to the end.
 const BLOCK: usize = 1 << 20;
 
-/// Reads an array of records on all threads of rayon's current pool: `record` reads one and adds it
-/// to a piece, which `piece` makes for so many bytes of text. The pieces come in the order of the
-/// records. `open` may be called twice.
+/// Reads an array of records from a file on all threads of rayon's current pool: `record` reads one
+/// and, as the last thing that it does, adds it to a piece, which `piece` makes for so many bytes of
+/// text. The pieces come in the order of the records.
 ///
 /// # Errors
 /// What the system or `record` said; the first mistake in the document, whatever the threads.
-pub(crate) fn records<T: Send, R: Read + Send>(
-    open: impl Fn() -> io::Result<R>,
+pub(crate) fn records<T: Send>(
+    path: &Path,
     piece: impl Fn(usize) -> T + Sync,
     record: impl Fn(&mut Cursor, &mut T) -> Parsed<()> + Sync,
 ) -> Result<Vec<T>, Error> {
-    let blocks = Mutex::new(Blocks::new(open()?));
+    // A pipe can be read only once.
+    if path.is_file()
+        && let Some(pieces) = on_all_threads(open(path)?, BLOCK, &piece, &record)
+    {
+        return Ok(pieces);
+    }
+    front_to_back(open(path)?, piece, record)
+}
+
+/// `None` where a cut may have been wrong, or the document is.
+fn on_all_threads<T: Send>(
+    source: impl Read + Send,
+    block: usize,
+    piece: impl Fn(usize) -> T + Sync,
+    record: impl Fn(&mut Cursor, &mut T) -> Parsed<()> + Sync,
+) -> Option<Vec<T>> {
+    let blocks = Mutex::new(Blocks::new(source, block));
     let pieces = Mutex::new(Vec::new());
     let failed = AtomicBool::new(false);
     let work = || {
@@ -45,12 +62,9 @@ pub(crate) fn records<T: Send, R: Read + Send>(
         }
     };
     rayon::scope(|scope| (0..rayon::current_num_threads()).for_each(|_| scope.spawn(|_| work())));
-    if failed.into_inner() {
-        return front_to_back(open()?, piece, record);
-    }
-    let mut pieces = pieces.into_inner().unwrap_or_default();
+    let mut pieces = pieces.into_inner().ok().filter(|_| !failed.into_inner())?;
     pieces.sort_unstable_by_key(|(index, _)| *index);
-    Ok(pieces.into_iter().map(|(_, piece)| piece).collect())
+    Some(pieces.into_iter().map(|(_, piece)| piece).collect())
 }
 
 fn front_to_back<T>(
@@ -58,17 +72,11 @@ fn front_to_back<T>(
     piece: impl Fn(usize) -> T,
     record: impl Fn(&mut Cursor, &mut T) -> Parsed<()>,
 ) -> Result<Vec<T>, Error> {
-    let mut pieces = Vec::new();
+    let mut all = piece(0);
     let mut stream = Stream::new(source);
-    stream.array(
-        |cursor| {
-            let mut one = piece(0);
-            record(cursor, &mut one).map(|()| one)
-        },
-        |piece| pieces.push(piece),
-    )?;
+    stream.array(|cursor| record(cursor, &mut all), |()| {})?;
     stream.end()?;
-    Ok(pieces)
+    Ok(vec![all])
 }
 
 /// Which part of the document a block is.
@@ -111,6 +119,8 @@ fn parse<T>(
 /// Cuts a document into blocks.
 struct Blocks<R> {
     source: R,
+    /// How much is read at once, bytes.
+    size: usize,
     /// What was read beyond the last cut.
     rest: Vec<u8>,
     index: usize,
@@ -118,8 +128,8 @@ struct Blocks<R> {
 }
 
 impl<R: Read> Blocks<R> {
-    fn new(source: R) -> Self {
-        Self { source, rest: Vec::new(), index: 0, ended: false }
+    fn new(source: R, size: usize) -> Self {
+        Self { source, size, rest: Vec::new(), index: 0, ended: false }
     }
 
     /// Puts the next block in the place of `text`.
@@ -131,9 +141,14 @@ impl<R: Read> Blocks<R> {
         text.append(&mut self.rest);
         loop {
             // Twice as much each time that no cut is found, so that all searches together stay short.
-            self.ended = read_up_to(&mut self.source, text, text.len().max(BLOCK))?;
+            self.ended = read_up_to(&mut self.source, text, text.len().max(self.size))?;
             if self.ended {
                 break;
+            }
+            let mut bytes = text.iter().filter(|byte| !byte.is_ascii_whitespace());
+            let is_array = self.index > 0 || bytes.next() == Some(&b'[');
+            if !is_array || text.len() > LONGEST_VALUE {
+                return Err(io::ErrorKind::InvalidData.into());
             }
             if let Some(cut) = last_cut(text) {
                 self.rest.extend_from_slice(&text[cut..]);
@@ -162,25 +177,30 @@ fn last_cut(text: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    /// Records `{"v": N, ...}`; their numbers, in order.
+    /// Reads a record `{"v": N, ...}`.
+    fn number(cursor: &mut Cursor, numbers: &mut Vec<i64>) -> Parsed<()> {
+        let mut number = None;
+        cursor.object(|cursor, key| match key {
+            b"v" => cursor.integer().map(|v| number = Some(v)),
+            _ => cursor.skip(),
+        })?;
+        numbers.push(number.ok_or_else(|| cursor.fault(What::Missing("v")))?);
+        Ok(())
+    }
+
+    fn in_blocks(text: &str, size: usize) -> Option<Vec<i64>> {
+        Some(on_all_threads(text.as_bytes(), size, |_| Vec::new(), number)?.concat())
+    }
+
+    /// From a file, as users have it.
     fn numbers(text: &str) -> Result<Vec<i64>, Error> {
-        let open = || Ok(text.as_bytes());
-        let pieces = records(
-            open,
-            |_| Vec::new(),
-            |cursor, numbers| {
-                let mut number = None;
-                cursor.object(|cursor, key| match key {
-                    b"v" => cursor.integer().map(|v| number = Some(v)),
-                    _ => cursor.skip(),
-                })?;
-                numbers.push(number.ok_or_else(|| cursor.fault(What::Missing("v")))?);
-                Ok(())
-            },
-        )?;
-        Ok(pieces.concat())
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Ok(records(file.path(), |_| Vec::new(), number)?.concat())
     }
 
     fn document(count: i64, extra: &str) -> String {
@@ -204,6 +224,31 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// Whatever the size of the blocks and wherever they end, the result is that of reading from
+        /// front to back, or there is none.
+        #[test]
+        fn blocks_of_any_size_agree_with_reading_from_front_to_back(
+            count in 0..40i64,
+            extra in prop::sample::select(vec!["", "\"note\": \"}, {\", ", "\"p\": [{}, {\"v\": 1}], "]),
+            edit in prop::option::of((any::<prop::sample::Index>(), prop::sample::select(&b"[]{},:\"\\1 "[..]))),
+            size in 1..64usize,
+        ) {
+            let mut text = document(count, extra).into_bytes();
+            if let Some((place, byte)) = edit {
+                let at = place.index(text.len());
+                text[at] = byte;
+            }
+            let whole = front_to_back(&text[..], |_| Vec::new(), number);
+            let blocks = in_blocks(std::str::from_utf8(&text).unwrap(), size);
+            match (whole, blocks) {
+                (Ok(whole), Some(blocks)) => prop_assert_eq!(blocks, whole.concat()),
+                (Err(_), blocks) => prop_assert_eq!(blocks, None),
+                (Ok(_), None) => prop_assert!(!extra.is_empty() || edit.is_some()),
+            }
+        }
+    }
+
     #[test]
     fn the_first_mistake_is_said_with_its_place() {
         let text =
@@ -217,7 +262,10 @@ mod tests {
         assert!(numbers(" [ ] ").unwrap().is_empty());
         for text in ["", "[", "[{\"v\": 1}", "[{\"v\": 1},"] {
             let error = numbers(text).unwrap_err().to_string();
-            assert!(error.ends_with("the file ends too early; it was cut short"), "{error}");
+            assert!(
+                error.ends_with("the file ends too early; it is empty or was cut short"),
+                "{error}"
+            );
         }
         for text in ["[] 1", "[{\"v\": 1}] ]", "{}"] {
             assert!(numbers(text).is_err(), "{text}");

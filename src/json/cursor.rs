@@ -1,7 +1,7 @@
 //! Walks through JSON text, value by value, building nothing that is not asked for.
 //!
-//! Deliberately absent: a tree of values. Values that nobody asks for are passed over; their
-//! brackets and strings must match, their numbers are not looked at.
+//! Deliberately absent: a tree of values, and a check of what nobody asks for: such a value is passed
+//! over from bracket to matching bracket, whatever stands between.
 
 use std::borrow::Cow;
 
@@ -39,7 +39,7 @@ pub(crate) enum What {
 impl std::fmt::Display for What {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::End => write!(f, "the file ends too early; it was cut short"),
+            Self::End => write!(f, "the file ends too early; it is empty or was cut short"),
             Self::Expected(what) => write!(f, "expected {what}"),
             Self::Missing(key) => write!(f, "expected the key {key:?}"),
             Self::NotFinite(number) => write!(f, "{number}, but every number must be finite"),
@@ -60,7 +60,7 @@ impl Fault {
     }
 
     #[cold]
-    fn in_key(self: Box<Self>, key: &[u8]) -> Box<Self> {
+    pub(crate) fn in_key(self: Box<Self>, key: &[u8]) -> Box<Self> {
         self.inside(&format!(".{}", String::from_utf8_lossy(key)))
     }
 
@@ -103,6 +103,10 @@ impl<'a> Cursor<'a> {
         let rest = &self.text[self.at..];
         let number =
             python.zip(["NaN", "Infinity", "-Infinity"]).find(|(n, _)| rest.starts_with(n));
+        if rest.starts_with(b"\xef\xbb\xbf") {
+            let what = "a byte order mark, which JSON does not have; save the file without it";
+            return self.fault(What::Invalid(what.to_owned()));
+        }
         self.fault(match (rest.is_empty(), number) {
             (true, _) => What::End,
             (_, Some((_, number))) => What::NotFinite(number),
@@ -145,6 +149,11 @@ impl<'a> Cursor<'a> {
     /// Goes back to where it was.
     pub(crate) fn rewind(&mut self, position: usize) {
         self.at = position;
+    }
+
+    /// Reads `null`, if that is next.
+    pub(crate) fn null(&mut self) -> bool {
+        self.peek() == Some(b'n') && self.literal(b"null").is_some()
     }
 
     /// Any number.
@@ -226,6 +235,18 @@ impl<'a> Cursor<'a> {
         Ok(&self.text[start..self.at - 1])
     }
 
+    #[inline]
+    fn key(&mut self) -> Parsed<Cow<'a, [u8]>> {
+        self.peek();
+        let start = self.at;
+        let raw = self.raw_string()?;
+        if !raw.contains(&b'\\') {
+            return Ok(Cow::Borrowed(raw));
+        }
+        self.at = start;
+        Ok(Cow::Owned(self.string()?.into_owned().into_bytes()))
+    }
+
     /// A string.
     pub(crate) fn string(&mut self) -> Parsed<Cow<'a, str>> {
         self.peek();
@@ -266,9 +287,9 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         loop {
-            let key = self.raw_string()?;
+            let key = self.key()?;
             self.expect(b':', "`:` after a key")?;
-            field(self, key).map_err(|fault| fault.in_key(key))?;
+            field(self, &key).map_err(|fault| fault.in_key(&key))?;
             if self.eat(b'}') {
                 return Ok(());
             }

@@ -17,6 +17,10 @@ pub(crate) use cursor::{Cursor, Parsed, What};
 pub(crate) use source::open;
 pub(crate) use stream::Stream;
 
+/// No value is longer, bytes: a file without an end of one in so much text is something else, and must
+/// not fill the memory.
+const LONGEST_VALUE: usize = 1 << 30;
+
 /// Why a document could not be read.
 #[derive(Debug)]
 pub(crate) enum Error {

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::cursor::{Cursor, Fault, Parsed, What};
-use super::{Error, read_up_to};
+use super::{Error, LONGEST_VALUE, read_up_to};
 
 /// How much is read at once.
 const WINDOW: usize = 1 << 20;
@@ -14,6 +14,8 @@ const LONGEST_WORD: usize = 1 << 12;
 /// A document, and how far it has been read.
 pub(crate) struct Stream<R> {
     source: R,
+    /// How much is read at once, bytes.
+    window: usize,
     /// What is in memory of the document.
     text: Vec<u8>,
     /// How much of `text` has been read.
@@ -29,8 +31,13 @@ pub(crate) struct Stream<R> {
 
 impl<R: Read> Stream<R> {
     pub(crate) fn new(source: R) -> Self {
+        Self::with_window(source, WINDOW)
+    }
+
+    fn with_window(source: R, window: usize) -> Self {
         Self {
             source,
+            window,
             text: Vec::new(),
             at: 0,
             ended: false,
@@ -54,6 +61,8 @@ impl<R: Read> Stream<R> {
     /// lack of it, so it must not keep anything.
     fn read<T>(&mut self, mut parse: impl FnMut(&mut Cursor) -> Parsed<T>) -> Result<T, Error> {
         loop {
+            // Spaces are let go of with what has been read.
+            self.pass_spaces();
             let mut cursor = Cursor::new(&self.text[self.at..]);
             match parse(&mut cursor) {
                 Ok(value) => {
@@ -73,14 +82,22 @@ impl<R: Read> Stream<R> {
         fault.what == What::End || self.text.len() - (self.at + fault.at) < LONGEST_WORD
     }
 
+    fn pass_spaces(&mut self) {
+        let spaces = self.text[self.at..].iter().take_while(|byte| byte.is_ascii_whitespace());
+        self.at += spaces.count();
+    }
+
     /// Lets go of what has been read, and reads on.
     fn refill(&mut self) -> Result<(), Error> {
         (self.lines, self.column) = self.place(self.at);
         self.text.drain(..self.at);
         self.at = 0;
         let known = self.text.len();
+        if known > LONGEST_VALUE {
+            return Err(self.fault(What::Expected("no value of more than a gigabyte")));
+        }
         // Twice as much each time that a value does not fit.
-        self.ended = read_up_to(&mut self.source, &mut self.text, known.max(WINDOW))?;
+        self.ended = read_up_to(&mut self.source, &mut self.text, known.max(self.window))?;
         self.digest.update(&self.text[known..]);
         Ok(())
     }
@@ -123,25 +140,25 @@ impl<R: Read> Stream<R> {
         Ok(())
     }
 
-    /// An array; `element` reads each, `keep` takes it.
+    /// An array; `element` reads each, an object or array, and `keep` takes it.
     pub(crate) fn array<T>(
         &mut self,
-        element: impl Fn(&mut Cursor) -> Parsed<T>,
+        mut element: impl FnMut(&mut Cursor) -> Parsed<T>,
         mut keep: impl FnMut(T),
     ) -> Result<(), Error> {
         let mut open = self.read(|cursor| {
             cursor.expect(b'[', "an array")?;
             more(cursor, b']', None)
         })?;
-        let mut index = 0;
-        while open {
-            let read = self.read(|cursor| {
-                let value = element(cursor).map_err(|fault| fault.in_element(index))?;
-                Ok((value, more(cursor, b']', Some("`,` or `]`"))?))
+        for index in 0.. {
+            if !open {
+                break;
+            }
+            keep(self.read(|cursor| element(cursor).map_err(|fault| fault.in_element(index)))?);
+            open = self.read(|cursor| {
+                let more = more(cursor, b']', Some("`,` or `]`"));
+                more.map_err(|fault| fault.in_element(index))
             })?;
-            keep(read.0);
-            open = read.1;
-            index += 1;
         }
         Ok(())
     }
@@ -157,13 +174,16 @@ impl<R: Read> Stream<R> {
 
     /// Makes sure that nothing but space comes after the document.
     pub(crate) fn end(&mut self) -> Result<(), Error> {
-        while !self.ended {
+        loop {
+            self.pass_spaces();
+            if self.at < self.text.len() {
+                return Err(self.fault(What::Expected("the end of the file")));
+            }
+            if self.ended {
+                return Ok(());
+            }
             self.refill()?;
         }
-        self.read(|cursor| match cursor.peek() {
-            None => Ok(()),
-            Some(_) => Err(cursor.fault(What::Expected("the end of the file"))),
-        })
     }
 }
 
@@ -178,4 +198,55 @@ fn more(cursor: &mut Cursor, close: u8, separator: Option<&'static str>) -> Pars
         None => {}
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Numbers of the records under "a"; the rest is passed over.
+    fn read(text: &[u8], window: usize) -> Result<Vec<f64>, String> {
+        let mut stream = Stream::with_window(text, window);
+        let mut numbers = Vec::new();
+        let record = |cursor: &mut Cursor| {
+            let mut number = 0.0;
+            cursor.object(|cursor, key| match key {
+                b"v" => cursor.number().map(|v| number = v),
+                b"ok" => cursor.flag().map(drop),
+                _ => cursor.skip(),
+            })?;
+            Ok(number)
+        };
+        let document = stream.object(|stream, key| match key {
+            "a" => stream.array(record, |number| numbers.push(number)),
+            _ => stream.skip(),
+        });
+        document.and_then(|()| stream.end()).map_err(|error| error.to_string())?;
+        assert_eq!(stream.digest(), blake3::hash(text).to_hex().to_string());
+        Ok(numbers)
+    }
+
+    const DOCUMENT: &str = "{\"n\": 1234567, \"s\": \"a\\\"]}\", \"x\": [1, {\"y\": [2]}],\n \"a\": [\
+        {\"v\": -12.5e1, \"ok\": true},\n{\"ok\": false, \"t\": null, \"v\": 0.25} ,{\"v\": 7}],\n\"last\": 98765} \n";
+
+    #[test]
+    fn the_size_of_the_window_changes_nothing() {
+        for window in 1..200 {
+            assert_eq!(read(DOCUMENT.as_bytes(), window), Ok(vec![-125.0, 0.25, 7.0]), "{window}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_mistake_is_the_same_with_any_window(
+            place in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>(), window in 1..64usize,
+        ) {
+            let mut text = DOCUMENT.as_bytes().to_vec();
+            let at = place.index(text.len());
+            if cut { text.truncate(at) } else { text[at] = byte }
+            prop_assert_eq!(read(&text, window), read(&text, 1 << 20));
+        }
+    }
 }

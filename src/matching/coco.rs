@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::descending_key;
 use super::iou::{Region, overlap_row};
+pub(crate) use super::params::SummaryLimits;
 pub use super::params::{AreaRange, CocoParams, ParamsError, Plan};
 use super::prepare::prepared;
 use crate::dataset::GroundTruth;

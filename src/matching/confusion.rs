@@ -19,7 +19,8 @@
 //!
 //! Deliberately absent: area ranges, and pycocotools' quirks with the annotation id 0 (here it is
 //! found like any other) and with boxes so small that their overlap is not a number (here they match
-//! nothing). Only there does the matrix differ from COCO's counts.
+//! nothing); and those [`super::Fix`]es that are about curves. Only there does the matrix differ from
+//! COCO's counts.
 
 use serde::{Deserialize, Serialize};
 

@@ -15,7 +15,7 @@ pub mod iou;
 pub mod lvis;
 mod params;
 pub mod practical;
-mod prepare;
+pub(crate) mod prepare;
 
 pub use iou::{iou, iou_matrix};
 

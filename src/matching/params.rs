@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Fixes, linspace};
+use crate::config::{Fix, Fixes, linspace};
 use crate::dataset::Category;
 
 /// The class of everything where classes do not matter; pycocotools' number for it.
@@ -58,6 +58,35 @@ impl Default for CocoParams {
     }
 }
 
+/// At which detection limits the 12 numbers are taken; `None` where there is no such limit.
+pub(crate) struct SummaryLimits {
+    /// That of `AP`.
+    pub(crate) ap: Option<usize>,
+    /// That of `AR1`.
+    pub(crate) first: Option<usize>,
+    /// That of `AR10`.
+    pub(crate) second: Option<usize>,
+    /// That of all others.
+    pub(crate) others: Option<usize>,
+}
+
+impl SummaryLimits {
+    /// Of pycocotools, or as [`Fix::MaxDets`] mends them. The limits ascend.
+    pub(crate) fn new(max_dets: &[usize], fixes: Fixes) -> Self {
+        let limit = |m: usize| max_dets.get(m).copied();
+        let (ap, others) = if fixes.contains(Fix::MaxDets) {
+            let wanted = max_dets.iter().find(|&&m| m == AP_LIMIT).or(max_dets.last()).copied();
+            (wanted, wanted)
+        } else {
+            (Some(AP_LIMIT), limit(2))
+        };
+        Self { ap, first: limit(0), second: limit(1), others }
+    }
+}
+
+/// The limit that `COCOeval.summarize` has AP look for.
+const AP_LIMIT: usize = 100;
+
 /// Settings that cannot be evaluated.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ParamsError {
@@ -70,6 +99,9 @@ pub enum ParamsError {
     /// Nothing to evaluate.
     #[error("{0} is empty; give at least one value")]
     Empty(&'static str),
+    /// The numbers look for ranges by name; pycocotools averages those of the same name.
+    #[error("the area range {0:?} is there twice; give each its own name")]
+    RepeatedRange(String),
     /// NaN or infinite.
     #[error("{0} holds {1}; use finite numbers")]
     NotFinite(&'static str, f64),
@@ -114,6 +146,12 @@ impl Plan {
         ];
         if let Some((name, _)) = lengths.into_iter().find(|(_, length)| *length == 0) {
             return Err(ParamsError::Empty(name));
+        }
+        let names = params.area_ranges.iter().map(|range| &range.name);
+        for (i, name) in names.clone().enumerate() {
+            if names.clone().take(i).any(|earlier| earlier == name) {
+                return Err(ParamsError::RepeatedRange(name.clone()));
+            }
         }
         finite("iou_thrs", params.iou_thrs.iter().copied())?;
         finite("rec_thrs", params.rec_thrs.iter().copied())?;

@@ -11,7 +11,7 @@ use crate::dataset::{Bbox, GroundTruth};
 use crate::detections::Detection;
 
 /// One image's rows as the settings want them matched; `None` where they are to be taken as they are.
-pub(super) fn prepared(
+pub(crate) fn prepared(
     gts: &[GroundTruth],
     dts: &[Detection],
     plan: &Plan,

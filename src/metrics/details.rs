@@ -19,6 +19,7 @@ use crate::dataset::{Category, ImageRecord};
 use crate::detections::Detection;
 use crate::matching::coco::{self, CocoParams, ImageMatches, ParamsError, Plan};
 use crate::matching::confusion::{self as pairing, ConfusionParams, ImageConfusion};
+use crate::matching::prepare::prepared;
 
 /// Where to look.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -144,7 +145,10 @@ pub fn match_details(images: &[(&ImageRecord, &[Detection])], plan: &DetailPlan)
     let (coco, confusion) = images
         .par_iter()
         .map(|(image, dts)| {
-            let (id, gts) = (image.id, &image.ground_truth);
+            let (id, gts) = (image.id, image.ground_truth.as_slice());
+            // The fixes are about boxes, and so about both.
+            let prepared = prepared(gts, dts, &plan.coco);
+            let (gts, dts) = prepared.as_ref().map_or((gts, *dts), |(gts, dts)| (gts, dts));
             (
                 coco::match_image(id, gts, dts, &plan.coco),
                 pairing::match_image(id, gts, dts, &plan.class_ids, &plan.confusion),

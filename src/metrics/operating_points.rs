@@ -13,7 +13,7 @@
 //!
 //! **Precision at recall `r`** is pycocotools' `precision` array at recall threshold `r`, to the
 //! last bit: the highest precision (`tp / (fp + tp + 2^-52)`, line 385) at any point of the curve
-//! whose recall is at least `r` (lines 398-410), detection by detection, without regard to ties. It
+//! whose recall is at least `r` (lines 398-410), detection by detection, or, with [`Fix::Ties`], score by score. It
 //! is the precision that AP averages. What cutting at `score_thr` gives in fact is beside it.
 //!
 //! Deliberately absent: one threshold for all classes, and any advice on which point to choose.
@@ -25,7 +25,7 @@ use super::outcomes::{ImageOutcomes, Outcome};
 use super::tally::Tally;
 use crate::dataset::Category;
 use crate::matching::coco::Plan;
-use crate::matching::descending_key;
+use crate::matching::{Fix, descending_key};
 
 /// One class's operating points.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,7 +88,8 @@ pub(super) fn accumulate(
         class.dts.extend_from_slice(part.dts);
     }
     let classes = plan.categories().par_iter().zip(classes);
-    classes.map(|(category, outcomes)| outcomes.points(category, recalls)).collect()
+    let in_steps = plan.fixes.contains(Fix::Ties);
+    classes.map(|(category, outcomes)| outcomes.points(category, recalls, in_steps)).collect()
 }
 
 /// One class over all images.
@@ -100,8 +101,8 @@ struct Outcomes {
 }
 
 impl Outcomes {
-    fn points(&self, category: &Category, recalls: &[f64]) -> ClassPoints {
-        let curve = Curve::new(self.positives, &self.dts);
+    fn points(&self, category: &Category, recalls: &[f64], in_steps: bool) -> ClassPoints {
+        let curve = Curve::new(self.positives, &self.dts, in_steps);
         let at = |&recall: &f64| PrecisionAtRecall { recall, reached: curve.reach(recall) };
         ClassPoints {
             category_id: category.id,
@@ -117,6 +118,8 @@ impl Outcomes {
 /// a recall is reached, at the score of a true positive.
 struct Curve {
     positives: u64,
+    /// Detections of one score are one step: [`Fix::Ties`].
+    in_steps: bool,
     /// By rank.
     found: Vec<Found>,
 }
@@ -133,7 +136,7 @@ struct Found {
 
 impl Curve {
     /// Ranks false positives among the true ones, which takes less than sorting all of them.
-    fn new(positives: u64, dts: &[(f64, Outcome)]) -> Self {
+    fn new(positives: u64, dts: &[(f64, Outcome)], in_steps: bool) -> Self {
         let of = |wanted| {
             let ranked = dts.iter().enumerate().filter(move |(_, (_, outcome))| *outcome == wanted);
             ranked.map(|(place, (score, _))| (descending_key(*score), place, *score))
@@ -154,14 +157,19 @@ impl Curve {
             fp_ranked += before;
             Found { score, key, fp_ranked, fp_kept: fp_ranked + tied }
         });
-        Self { positives, found: found.collect() }
+        Self { positives, in_steps, found: found.collect() }
     }
 
     /// What is counted at the score of the true positive of this rank.
     fn tally(&self, rank: usize) -> Tally {
-        let key = self.found[rank].key;
+        let (tp, fp) = self.kept(self.found[rank].key);
+        Tally::of(tp, fp, self.positives)
+    }
+
+    /// True and false positives of at least the score of a true positive.
+    fn kept(&self, key: u64) -> (u64, u64) {
         let tp = self.found.partition_point(|found| found.key <= key);
-        Tally::of(tp as u64, self.found[tp - 1].fp_kept, self.positives)
+        (tp as u64, self.found[tp - 1].fp_kept)
     }
 
     /// F1 is 2 tp / (tp + fp + positives); compared as fractions, so that equals are equal. A true
@@ -193,8 +201,11 @@ impl Curve {
         let positives = self.positives as f64;
         let rank = (0..self.found.len()).find(|&i| (i + 1) as f64 / positives >= recall)?;
         let precision = |(i, found): (usize, &Found)| {
-            let tp = (i + 1) as f64;
-            tp / (found.fp_ranked as f64 + tp + f64::EPSILON)
+            let (tp, fp) = match self.in_steps {
+                false => (i as u64 + 1, found.fp_ranked),
+                true => self.kept(found.key),
+            };
+            tp as f64 / (fp as f64 + tp as f64 + f64::EPSILON)
         };
         Some(ReachedRecall {
             interpolated_precision: self
@@ -217,7 +228,7 @@ mod tests {
 
     fn points(positives: u64, dts: &[(f64, Outcome)], recalls: &[f64]) -> ClassPoints {
         let category = Category { id: 3, name: "car".into() };
-        Outcomes { positives, dts: dts.to_vec() }.points(&category, recalls)
+        Outcomes { positives, dts: dts.to_vec() }.points(&category, recalls, false)
     }
 
     fn best(positives: u64, dts: &[(f64, Outcome)]) -> (Option<f64>, u64, u64, u64) {

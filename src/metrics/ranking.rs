@@ -53,7 +53,7 @@ struct Hit {
     key: u64,
     /// Place among all detections of the class, by image and rank: the order of equal scores.
     place: u32,
-    /// First of its outcomes.
+    /// Row of its outcomes.
     outcome: u32,
     score: f64,
     kind: Kind,
@@ -173,7 +173,8 @@ impl Part {
         image: &ImageMatches,
         outcomes: Range<usize>,
     ) {
-        let (place, outcome) = (self.keys.len() as u32, self.outcomes.len() as u32);
+        // Four thousand million detections of a class do not fit in memory.
+        let (place, outcome) = (self.keys.len() as u32, self.hits.len() as u32);
         self.hits.push(Hit { key, place, outcome, score, kind });
         let found = image.hit_found[outcomes.clone()].iter().copied();
         self.outcomes.extend(found.zip(image.hit_ignored[outcomes].iter().copied()));
@@ -241,7 +242,7 @@ impl Ranking {
         for (sum, positives) in self.positives.iter_mut().zip(&part.positives) {
             *sum += positives;
         }
-        let outcome = self.outcomes.len() as u32;
+        let outcome = self.hits.len() as u32;
         let in_steps = self.in_steps;
         self.hits.extend(part.hits.iter().map(|hit| Hit {
             place: hit.place + offset,
@@ -345,7 +346,7 @@ impl Ranking {
 
     /// Adds one hit to the curves.
     fn count(&self, hit: &Hit, t: usize, far_fps: &[u64], curves: &mut [Curve]) {
-        let outcomes = &self.outcomes[hit.outcome as usize..][..far_fps.len()];
+        let outcomes = &self.outcomes[hit.outcome as usize * far_fps.len()..][..far_fps.len()];
         let areas = outcomes.iter().zip(far_fps).zip(curves.chunks_mut(t)).enumerate();
         for (a, ((&(found, ignored), &far_fps), curves)) in areas {
             let counted = hit.kind.outside >> a & 1 == 0;
@@ -363,7 +364,8 @@ impl Ranking {
     /// ground truth to find.
     fn has_false_positive(&self, a: usize, t: usize, limit: usize) -> bool {
         let counts = |kind: Kind| kind.first_limit <= limit && kind.outside >> a & 1 == 0;
-        let ignored = |hit: &Hit| self.outcomes[hit.outcome as usize + a].1 >> t & 1 == 1;
+        let areas = self.positives.len();
+        let ignored = |hit: &Hit| self.outcomes[hit.outcome as usize * areas + a].1 >> t & 1 == 1;
         self.kinds.iter().any(|&kind| counts(kind))
             || self.hits.iter().any(|hit| counts(hit.kind) && !ignored(hit))
     }

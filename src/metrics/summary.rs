@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::coco::Curves;
 use super::sum::mean;
+#[cfg(doc)]
 use crate::matching::Fix;
-use crate::matching::coco::Plan;
+use crate::matching::coco::{Plan, SummaryLimits};
 
 /// The 12 numbers, 0..1.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -112,9 +113,6 @@ impl CocoMetrics {
     }
 }
 
-/// The limit that `COCOeval.summarize` has AP look for.
-const AP_LIMIT: usize = 100;
-
 /// The curves of some of the classes.
 pub(super) struct View<'v> {
     pub(super) plan: &'v Plan,
@@ -125,27 +123,21 @@ pub(super) struct View<'v> {
 
 impl View<'_> {
     fn summary(&self) -> CocoSummary {
-        let limit = |m: usize| self.plan.max_dets.get(m).copied();
-        let (ap, third) = if self.plan.fixes.contains(Fix::MaxDets) {
-            let one =
-                self.plan.max_dets.iter().copied().find(|&m| m == AP_LIMIT).or(self.largest());
-            (one, one)
-        } else {
-            (Some(AP_LIMIT), limit(2))
-        };
+        let SummaryLimits { ap, first, second, others } =
+            SummaryLimits::new(&self.plan.max_dets, self.plan.fixes);
         CocoSummary {
             ap: self.ap(None, "all", ap),
-            ap50: self.ap(Some(0.5), "all", third),
-            ap75: self.ap(Some(0.75), "all", third),
-            ap_small: self.ap(None, "small", third),
-            ap_medium: self.ap(None, "medium", third),
-            ap_large: self.ap(None, "large", third),
-            ar1: self.ar("all", limit(0)),
-            ar10: self.ar("all", limit(1)),
-            ar100: self.ar("all", third),
-            ar_small: self.ar("small", third),
-            ar_medium: self.ar("medium", third),
-            ar_large: self.ar("large", third),
+            ap50: self.ap(Some(0.5), "all", others),
+            ap75: self.ap(Some(0.75), "all", others),
+            ap_small: self.ap(None, "small", others),
+            ap_medium: self.ap(None, "medium", others),
+            ap_large: self.ap(None, "large", others),
+            ar1: self.ar("all", first),
+            ar10: self.ar("all", second),
+            ar100: self.ar("all", others),
+            ar_small: self.ar("small", others),
+            ar_medium: self.ar("medium", others),
+            ar_large: self.ar("large", others),
         }
     }
 

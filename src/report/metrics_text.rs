@@ -8,7 +8,7 @@
 use comfy_table::Table;
 
 use super::terminal::{STYLE, align_numbers, count};
-use crate::matching::coco::CocoParams;
+use crate::matching::coco::{CocoParams, SummaryLimits};
 use crate::matching::lvis::MAX_DETS;
 use crate::metrics::confusion::ConfusionMatrix;
 use crate::metrics::details::Details;
@@ -32,7 +32,8 @@ const CONFUSIONS: usize = 20;
 pub fn coco_lines(summary: &CocoSummary, params: &CocoParams) -> String {
     let mut limits = params.max_dets.clone();
     limits.sort_unstable();
-    let limit = |m: usize| limits.get(m).map_or_else(|| "-".to_owned(), usize::to_string);
+    let used = SummaryLimits::new(&limits, params.fixes);
+    let said = |limit: Option<usize>| limit.map_or_else(|| "-".to_owned(), |m| m.to_string());
     let thr = |thr: Option<&f64>| thr.map_or_else(|| "-".to_owned(), |thr| format!("{thr:.2}"));
     let range = format!("{}:{}", thr(params.iou_thrs.first()), thr(params.iou_thrs.last()));
     let line = |(i, (_, value)): (usize, (&str, Option<f64>))| {
@@ -50,10 +51,10 @@ pub fn coco_lines(summary: &CocoSummary, params: &CocoParams) -> String {
             _ => "all",
         };
         let limit = match i {
-            0 => "100".to_owned(),
-            6 => limit(0),
-            7 => limit(1),
-            _ => limit(2),
+            0 => said(used.ap),
+            6 => said(used.first),
+            7 => said(used.second),
+            _ => said(used.others),
         };
         let value = value.unwrap_or(-1.0);
         format!(
@@ -108,7 +109,7 @@ fn class_table<'n, const N: usize>(
     let names = rows.last().into_iter().flat_map(|(_, numbers)| numbers.map(|(name, _)| name));
     let mut table = table(std::iter::once("class").chain(names).map(str::to_owned));
     for (name, numbers) in rows {
-        table.add_row(std::iter::once(name.to_owned()).chain(numbers.map(|(_, n)| value(n))));
+        table.add_row(std::iter::once(shown(name)).chain(numbers.map(|(_, n)| value(n))));
     }
     text(table)
 }
@@ -130,7 +131,7 @@ pub fn operating_points(classes: &[ClassPoints]) -> String {
 }
 
 fn operating_row(class: &ClassPoints) -> Vec<String> {
-    let mut row = vec![class.name.clone(), class.ground_truths.to_string()];
+    let mut row = vec![shown(&class.name), class.ground_truths.to_string()];
     match class.best_f1 {
         Some(best) => {
             let Tally { tp, fp, fn_, precision, recall, f1 } = best.tally;
@@ -165,7 +166,7 @@ pub fn confusion(matrix: &ConfusionMatrix) -> String {
 }
 
 fn confusion_matrix(matrix: &ConfusionMatrix) -> String {
-    let classes = matrix.classes.iter().map(|class| class.name.clone());
+    let classes = matrix.classes.iter().map(|class| shown(&class.name));
     let names: Vec<String> = classes.chain(["background".to_owned()]).collect();
     let header = std::iter::once("truth \\ prediction".to_owned()).chain(names.iter().cloned());
     let mut table = table(header);
@@ -187,8 +188,8 @@ fn largest_confusions(matrix: &ConfusionMatrix) -> String {
     for confusion in matrix.largest_confusions(CONFUSIONS) {
         let boxes = matrix.ground_truths(confusion.truth).map(|boxes| boxes.to_string());
         table.add_row([
-            matrix.classes[confusion.truth].name.clone(),
-            matrix.classes[confusion.prediction].name.clone(),
+            shown(&matrix.classes[confusion.truth].name),
+            shown(&matrix.classes[confusion.prediction].name),
             confusion.count.to_string(),
             boxes.unwrap_or_default(),
         ]);
@@ -204,7 +205,7 @@ pub fn worst_images<'n>(
     let header = ["image", "F1", "precision", "recall", "TP", "FP", "FN"];
     let mut table = table(header.map(str::to_owned));
     for ImageResult { image_id, tally } in images {
-        let name = file_name(*image_id).map_or_else(|| image_id.to_string(), str::to_owned);
+        let name = file_name(*image_id).map_or_else(|| image_id.to_string(), shown);
         let mut row = vec![name];
         row.extend([tally.f1, tally.precision, tally.recall].map(value));
         row.extend([tally.tp, tally.fp, tally.fn_].map(|n| n.to_string()));
@@ -234,6 +235,27 @@ pub fn details<'n>(
         lines += &format!("\nWorst {images}, score >= {}\n{list}", params.score_thr);
     }
     lines
+}
+
+/// A name as a terminal can show it: on one line, without what would move the cursor or turn the
+/// direction of the text, and not wider than a table can bear.
+fn shown(name: &str) -> String {
+    const WIDEST: usize = 48;
+    let is_hostile = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut text = String::new();
+    for (i, c) in name.chars().enumerate() {
+        if i == WIDEST {
+            return text + "…";
+        }
+        match is_hostile(c) {
+            true => text.extend(c.escape_default()),
+            false => text.push(c),
+        }
+    }
+    text
 }
 
 fn value(value: Option<f64>) -> String {

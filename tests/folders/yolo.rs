@@ -158,10 +158,12 @@ fn numeric_names_are_image_ids() {
         ids(&folder.yolo().unwrap())
     };
     assert_eq!(with(["000000000139", "000000000285", "7"]), [139, 285, 7]);
-    assert_eq!(with(["0139", "139", "7"]), [1, 2, 3], "equal as numbers");
-    assert_eq!(with(["1", "2", "b"]), [1, 2, 3]);
-    assert_eq!(with(["+5", "6", "7"]), [1, 2, 3], "a sign is not numeric");
-    assert_eq!(with(["5", "6", "99999999999999999999"]), [1, 2, 3], "larger than an id");
+    assert_eq!(with(["0139", "139", "7"]), [140, 141, 7], "equal as numbers");
+    // Images are sorted by name; the results of `10` must not be taken for those of the second.
+    assert_eq!(with(["1", "10", "b"]), [1, 10, 11]);
+    assert_eq!(with(["a", "b", "c"]), [1, 2, 3]);
+    assert_eq!(with(["+5", "6", "7"]), [8, 6, 7], "a sign is not numeric");
+    assert_eq!(with(["5", "6", "99999999999999999999"]), [5, 6, 7], "larger than an id");
 }
 
 #[test]
