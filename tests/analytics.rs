@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use detgate::dataset::{Bbox, Category, GroundTruth, ImageRecord};
 use detgate::detections::Detection;
+use detgate::matching::Fix;
 use detgate::matching::coco::CocoParams;
 use detgate::matching::iou::{Region, overlap};
 use detgate::matching::practical::PracticalParams;
@@ -247,14 +248,16 @@ proptest! {
 
     #[test]
     fn precision_at_recall_is_that_of_the_coco_curves_to_the_last_bit(
-        images in images(), params in params(),
+        images in images(), params in params(), ties in any::<bool>(),
     ) {
         let recalls = CocoParams::default().rec_thrs[1..].to_vec();
-        let coco = CocoParams { iou_thrs: vec![params.iou_thr], ..coco() };
+        let fixes = ties.then_some(Fix::Ties).into_iter().collect();
+        let coco = CocoParams { iou_thrs: vec![params.iou_thr], fixes, ..coco() };
         let all = evaluate(&categories(), &views(&images), &PracticalParams::default(), &coco);
         let curves = all.unwrap().coco.curves;
         let params = DetailParams { recalls, ..params };
-        for (k, points) in compute(&images, &params).operating_points.iter().enumerate() {
+        let details = details(&categories(), &views(&images), &params, &coco).unwrap();
+        for (k, points) in details.operating_points.iter().enumerate() {
             for (r, at) in points.precision_at_recall.iter().enumerate() {
                 let (t, r, a, m) = (0, r + 1, 0, 1);
                 let unreached = curves.recall(t, k, a, m).is_none_or(|recall| recall < at.recall);
@@ -315,6 +318,34 @@ proptest! {
         params in params(),
     ) {
         prop_assert_eq!(compute(&shuffled, &params), compute(&images, &params));
+    }
+
+    /// Neither the order of files nor the ids of images, even where scores and overlaps tie.
+    #[test]
+    fn with_the_ties_fix_nothing_but_the_contents_matters(
+        (images, shuffled) in images().prop_flat_map(|images| {
+            let rows = images.iter().map(|(image, dts)| {
+                let rows = (Just(image.ground_truth.clone()), Just(dts.clone()));
+                (rows.0.prop_shuffle(), rows.1.prop_shuffle())
+            });
+            let (rows, ids) = (rows.collect::<Vec<_>>(), (0..images.len() as i64).collect::<Vec<_>>());
+            (Just(images), (rows, Just(ids).prop_shuffle()))
+        }),
+        params in params(),
+    ) {
+        let (rows, ids) = shuffled;
+        let shuffled: Vec<Image> = std::iter::zip(rows, ids)
+            .map(|((gts, dts), id)| (oracle::record(id, gts), dts))
+            .collect();
+        let coco = CocoParams { fixes: [Fix::Ties].into_iter().collect(), ..coco() };
+        let of = |images: &[Image]| {
+            let details = details(&categories(), &views(images), &params, &coco).unwrap();
+            let mut tallies: Vec<_> =
+                details.per_image.iter().map(|i| (i.tally.tp, i.tally.fp, i.tally.fn_)).collect();
+            tallies.sort_unstable();
+            (details.operating_points, details.confusion, tallies)
+        };
+        prop_assert_eq!(of(&shuffled), of(&images));
     }
 
     #[test]
