@@ -464,6 +464,78 @@ fn true_positives_for(thr: f64, positives: f64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::{Bbox, Category, GroundTruth};
+    use crate::detections::Detection;
+    use crate::matching::coco::{CocoParams, match_image};
+
+    fn plan(fixes: &[Fix]) -> Plan {
+        let category = Category { id: 1, name: "person".into() };
+        let fixes = fixes.iter().copied().collect();
+        Plan::new(&[category], &CocoParams { fixes, ..CocoParams::default() }).unwrap()
+    }
+
+    /// One image with an object that its one detection finds.
+    fn found(image_id: i64, score: f64, plan: &Plan) -> ImageMatches {
+        let bbox = Bbox::from([0., 0., 50., 50.]);
+        let (is_crowd, ignore) = (false, false);
+        let gt = GroundTruth { id: 1, category_id: 1, bbox, area: 2500., is_crowd, ignore };
+        match_image(image_id, &[gt], &[Detection { bbox, score, category_id: 1 }], plan)
+    }
+
+    fn score_at_recall_0(plan: &Plan, images: &[ImageMatches]) -> f64 {
+        let parts = deal(plan, images, Cow::Borrowed).unwrap();
+        let curves = Ranking::new(plan, parts.iter().map(|part| &part[0])).curves(plan);
+        curves.scores[0]
+    }
+
+    /// The two zeros are one score. The first detection says which; where ties are one step, neither.
+    #[test]
+    fn of_the_two_zeros_the_first_is_said_and_with_the_ties_fix_always_the_same() {
+        for (first, second) in [(0.0, -0.0), (-0.0, 0.0)] {
+            for (fixes, expected) in [(&[][..], first), (&[Fix::Ties][..], 0.0)] {
+                let plan = plan(fixes);
+                let images = [found(1, first, &plan), found(2, second, &plan)];
+                let score = score_at_recall_0(&plan, &images);
+                assert_eq!(score.to_bits(), expected.to_bits(), "{first} {fixes:?}");
+                // At a recall that only the last true positive reaches.
+                let parts = deal(&plan, &images, Cow::Borrowed).unwrap();
+                let ranking = Ranking::new(&plan, parts.iter().map(|part| &part[0]));
+                let last = ranking.curves(&plan).scores[100];
+                let expected = if fixes.is_empty() { second } else { 0.0 };
+                assert_eq!(last.to_bits(), expected.to_bits(), "{first} {fixes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn matches_whose_spans_do_not_fit_are_foreign() {
+        let plan = plan(&[]);
+        let good = found(1, 0.5, &plan);
+        assert!(deal(&plan, std::slice::from_ref(&good), Cow::Borrowed).is_ok());
+        let with = |change: fn(&mut ImageMatches)| {
+            let mut image = good.clone();
+            change(&mut image);
+            deal(&plan, &[image], Cow::Borrowed).map(drop)
+        };
+        for change in [
+            |image: &mut ImageMatches| image.classes[0].dts_end = 2,
+            |image: &mut ImageMatches| image.classes[0].dts_end = 0,
+            |image: &mut ImageMatches| image.classes[0].hits_end = 0,
+            |image: &mut ImageMatches| image.classes[0].hits_end = 2,
+            |image: &mut ImageMatches| image.classes[0].category_id = 9,
+            |image: &mut ImageMatches| image.hit_dts[0] = 1,
+            |image: &mut ImageMatches| image.classes.clear(),
+            |image: &mut ImageMatches| {
+                // The same detection twice.
+                image.hit_dts.push(0);
+                image.hit_found.extend_from_within(..);
+                image.hit_ignored.extend_from_within(..);
+                image.classes[0].hits_end = 2;
+            },
+        ] {
+            assert_eq!(with(change), Err(MergeError::Foreign(1)));
+        }
+    }
 
     #[test]
     fn a_recall_is_reached_where_the_rounded_quotient_reaches_it() {
