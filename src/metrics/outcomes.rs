@@ -120,3 +120,21 @@ fn read_image(plan: &Plan, image: &ImageMatches) -> Option<ImageOutcomes> {
     }
     (end == dts.len()).then_some(ImageOutcomes { image_id: image.image_id, spans, dts })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_of_all_areas_and_per_class_whatever_the_settings() {
+        let mut coco =
+            CocoParams { use_cats: false, max_dets: vec![1, 50, 10], ..Default::default() };
+        coco.area_ranges.reverse();
+        let one = at_one_threshold(&coco, 0.7);
+        assert_eq!((one.iou_thrs, one.max_dets, one.use_cats), (vec![0.7], vec![50], true));
+        assert_eq!(one.area_ranges, CocoParams::default().area_ranges[..1]);
+        coco.area_ranges.retain(|range| range.name != "all");
+        let one = at_one_threshold(&coco, 0.7);
+        assert_eq!(one.area_ranges, CocoParams::default().area_ranges[..1]);
+    }
+}
