@@ -508,6 +508,19 @@ mod tests {
     }
 
     #[test]
+    fn of_the_two_zeros_on_one_image_the_first_is_said_too() {
+        let plan = plan(&[]);
+        for (first, second) in [(0.0, -0.0), (-0.0, 0.0)] {
+            let mut image = found(1, first, &plan);
+            image.scores.push(second);
+            image.outside.push(image.outside[0]);
+            image.classes[0].dts_end = 2;
+            let score = score_at_recall_0(&plan, &[image]);
+            assert_eq!(score.to_bits(), f64::to_bits(first));
+        }
+    }
+
+    #[test]
     fn matches_whose_spans_do_not_fit_are_foreign() {
         let plan = plan(&[]);
         let good = found(1, 0.5, &plan);
