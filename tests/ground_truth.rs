@@ -1,5 +1,7 @@
 //! Ground truth from disk: what is accepted, and the sentence for each thing that is not.
 
+mod damage;
+
 use std::path::{Path, PathBuf};
 
 use detgate::config::Fixes;
@@ -179,23 +181,10 @@ fn what_is_not_json_or_not_coco_says_where() {
 proptest::proptest! {
     /// Bytes of a good file that are changed, inserted or cut off: an error or other data.
     #[test]
-    fn no_mutated_file_makes_the_reader_panic(
-        edits in proptest::collection::vec(
-            (proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>(), 0..4u8),
-            1..4,
-        ),
-    ) {
+    fn no_mutated_file_makes_the_reader_panic(edits in damage::edits()) {
         let fixture = Fixture::new();
         let mut bytes = fixture.truth.to_string().into_bytes();
-        for (place, byte, edit) in edits {
-            let at = place.index(bytes.len());
-            match edit {
-                0 => bytes[at] = byte,
-                1 => bytes[at] = b"[]{},:\"\\0eE-.N"[usize::from(byte) % 14],
-                2 => bytes.insert(at, byte),
-                _ => bytes.truncate(at + 1),
-            }
-        }
+        damage::apply(edits, &mut bytes);
         std::fs::write(fixture.path(), bytes).unwrap();
         if let Err(error) = fixture.load_file(&Classes::FromFile, None) {
             let error = fixture.describe(error);
