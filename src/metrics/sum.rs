@@ -51,6 +51,12 @@ mod tests {
             let values: Vec<f64> = (0..n).map(|i| (f64::from(i) * 0.1) % 1.0).collect();
             assert_eq!(mean(&values), Some(expected), "{n} values");
         }
+        // [1e16] + [1] * (n - 1), of which every order of additions loses other ones.
+        for (n, expected) in [(8, 1250000000000000.8), (128, 78125000000000.88)] {
+            let mut values = vec![1.0; n];
+            values[0] = 1e16;
+            assert_eq!(mean(&values), Some(expected), "{n} values");
+        }
         assert_eq!(mean(&[]), None);
     }
 }
