@@ -15,6 +15,7 @@ use detgate::detections::{Detection, coco_results};
 use detgate::matching::coco::{CocoParams, ImageMatches, Plan, match_image};
 use detgate::matching::iou::{Region, iou_matrix};
 use detgate::matching::practical::{self, PracticalParams};
+use detgate::metrics::bootstrap::{Sample, Weights};
 use detgate::metrics::details::{DetailParams, DetailPlan, details, match_details};
 use detgate::metrics::{coco, evaluate};
 use serde_json::json;
@@ -162,5 +163,34 @@ fn beyond_the_numbers(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, overlaps, reading, matching, accumulation, whole, beyond_the_numbers);
+/// One side: 1,000 replicates of every metric, over all classes and for each.
+fn bootstrap(c: &mut Criterion) {
+    let set = generate(VAL, 1);
+    let categories = set.categories.clone();
+    let units: Vec<u32> = (0..set.images.len() as u32).collect();
+    let images = views(&set);
+    let params = PracticalParams::default();
+    let new = || Sample::new(&categories, &images, &units, &params).unwrap();
+    let mut group = c.benchmark_group("bootstrap");
+    group.sample_size(10);
+    group.bench_function("sample_val", |b| b.iter(new));
+    let sample = new();
+    for replicates in [100, 1000] {
+        let weights = Weights::bootstrap(units.len(), replicates, 0);
+        group.bench_function(format!("replicate_val_{replicates}"), |b| {
+            b.iter(|| sample.replicate(black_box(&weights)))
+        });
+    }
+}
+
+criterion_group!(
+    benches,
+    overlaps,
+    reading,
+    matching,
+    accumulation,
+    whole,
+    beyond_the_numbers,
+    bootstrap
+);
 criterion_main!(benches);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::Fixes;
+use super::{Fixes, Judge};
 
 /// Tells whether a change broke your object detector.
 #[derive(Debug, Parser)]
@@ -28,6 +28,10 @@ pub enum Command {
     Bless(BlessFlags),
     /// COCO's numbers for a results file; needs no project and no model
     Metrics(Box<MetricsFlags>),
+    /// Judge one results file against another; needs no project and no model
+    Compare(Box<CompareFlags>),
+    /// Print the JSON Schema of detgate.toml
+    Schema,
 }
 
 /// Where the project is; shared by all commands.
@@ -104,9 +108,29 @@ pub struct EvalFlags {
     /// The name of the registered model
     #[arg(long, value_name = "NAME")]
     pub model_name: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub gate: GateFlags,
     /// Print only the verdict
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// How to judge; each overrides its key in `[gate]`.
+#[derive(Debug, Default, Args)]
+pub struct GateFlags {
+    /// Let the change on these images decide, or what can be said beyond chance
+    #[arg(long, value_name = "JUDGE")]
+    pub judge: Option<Judge>,
+    /// Of the intervals, 0.5..1; tests are at the level 1 - CONFIDENCE
+    #[arg(long, value_name = "CONFIDENCE")]
+    pub confidence: Option<f64>,
+    /// Replicates of the bootstrap; 0 for no intervals
+    #[arg(long, value_name = "N")]
+    pub replicates: Option<usize>,
+    /// Of the bootstrap's random numbers
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
 }
 
 /// `detgate bless`.
@@ -115,13 +139,18 @@ pub struct BlessFlags {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
     pub project: ProjectFlags,
+    /// Why this is the new baseline; kept in the snapshot
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
     /// Accept it even if it regressed
     #[arg(long)]
     pub force: bool,
 }
 
 /// What a TorchScript detector's labels mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelKind {
     /// Category ids of the ground truth.
@@ -192,6 +221,38 @@ pub struct MetricsFlags {
     /// Say on standard error how long each step took
     #[arg(long)]
     pub timings: bool,
+}
+
+/// `detgate compare`.
+#[derive(Debug, Default, Args)]
+pub struct CompareFlags {
+    /// Ground truth: a COCO file (also .gz or .zst), a YOLO or Pascal VOC folder
+    #[arg(long, value_name = "PATH")]
+    pub gt: PathBuf,
+    /// The detections that are compared with: a COCO results file (also .gz or .zst)
+    #[arg(long, value_name = "FILE")]
+    pub baseline: PathBuf,
+    /// The detections that are judged
+    #[arg(long, value_name = "FILE")]
+    pub candidate: PathBuf,
+    /// A detgate.toml whose [gate] and [practical] hold [default: the defaults]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub gate: GateFlags,
+    /// How to print the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: OutputFormat,
+    /// Print only the verdict
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Leave detections on images that the ground truth does not have out, instead of stopping
+    #[arg(long)]
+    pub skip_unknown_images: bool,
+    /// Threads; the result is the same with any [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
 }
 
 /// How numbers are printed.

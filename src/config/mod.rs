@@ -3,25 +3,33 @@
 //! Nothing below this module knows a default or reads an environment variable. Deliberately absent:
 //! any look into the data or the model.
 
+mod compare;
 mod environment;
 mod fixes;
 mod flags;
+mod gate;
 mod metrics;
+mod mistake;
 mod project;
 mod settings;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use environment::Environment;
+pub use compare::CompareConfig;
+pub use environment::{Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
-    BlessFlags, Cli, Command, EvalFlags, LabelKind, MetricsFlags, OutputFormat, ProjectFlags,
+    BlessFlags, Cli, Command, CompareFlags, EvalFlags, GateFlags, LabelKind, MetricsFlags,
+    OutputFormat, ProjectFlags,
+};
+pub use gate::{
+    Correction, GateConfig, GroupsConfig, IntervalKind, Judge, Rule, SliceConfig, Tier,
 };
 pub(crate) use metrics::linspace;
 pub use metrics::{DetailsConfig, MetricsConfig, Rules};
+pub(crate) use mistake::nearest;
 pub use project::LabelMap;
-pub use settings::Rule;
+pub use settings::json_schema;
 
 /// Why there is no valid configuration.
 #[derive(Debug, thiserror::Error)]
@@ -43,14 +51,12 @@ pub enum ConfigError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// `detgate.toml` is not as it should be.
-    #[error("{}: {}", path.display(), what.trim_end())]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// What and where.
-        what: String,
-    },
+    /// `detgate.toml` is not as it should be: where, what, and what was meant.
+    #[error("{0}")]
+    Toml(String),
+    /// `[gate]` contradicts itself.
+    #[error("{0}")]
+    Gate(String),
     /// A JSON file is not as it should be.
     #[error("{}: {what}", path.display())]
     Invalid {
@@ -104,6 +110,26 @@ pub struct Preprocessing {
     pub norm_eps: f64,
 }
 
+/// Where the baseline comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BaselineSource {
+    /// This snapshot, with its detections beside it.
+    File(PathBuf),
+    /// A version of the registered model: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+    Model(String),
+}
+
+impl BaselineSource {
+    /// A path out of a flag is relative to where it was typed, one out of the settings to the root.
+    fn resolve(flag: Option<&PathBuf>, cwd: &Path, setting: &str, root: &Path) -> Self {
+        let text = flag.map_or(setting.into(), |flag| flag.to_string_lossy());
+        match text.starts_with("models:/") {
+            true => Self::Model(text.into_owned()),
+            false => Self::File(rebase(flag, cwd, Path::new(setting), root)),
+        }
+    }
+}
+
 /// How the model is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryConfig {
@@ -144,12 +170,14 @@ pub struct Config {
     pub score_thr: f64,
     /// The practical protocol's IoU threshold.
     pub iou_thr: f64,
-    /// The baseline snapshot.
-    pub baseline: PathBuf,
-    /// The gate's rules by metric pattern.
-    pub rules: BTreeMap<String, Rule>,
+    /// What the candidate is compared with.
+    pub baseline: BaselineSource,
+    /// How it is judged.
+    pub gate: GateConfig,
     /// Where the JSON report goes.
     pub report: PathBuf,
+    /// MLflow's, for registering and for a baseline that is a registered version.
+    pub tracking_uri: String,
     /// How to register; `None` when the model shall not be registered.
     pub registry: Option<RegistryConfig>,
     /// What a person should know of how this came about, such as a relocated folder.
@@ -200,10 +228,16 @@ impl Config {
             skip_bad_images: flags.skip_bad_images || settings.inference.skip_bad_images,
             score_thr: flags.score_thr.unwrap_or(settings.practical.score_thr),
             iou_thr: flags.iou_thr.unwrap_or(settings.practical.iou_thr),
-            baseline: rebase(flags.project.baseline.as_ref(), cwd, &settings.gate.baseline, &root),
-            rules: settings.gate.metrics.clone(),
+            baseline: BaselineSource::resolve(
+                flags.project.baseline.as_ref(),
+                cwd,
+                &settings.gate.baseline,
+                &root,
+            ),
             report: rebase(flags.report.as_ref(), cwd, &settings.report.path, &root),
+            tracking_uri: tracking_uri(flags, &settings),
             registry: registry(flags, &settings, &project),
+            gate: settings.gate.resolve(&flags.gate, &root)?,
             target_classes: project.target_classes,
             label_map,
             root,
@@ -226,11 +260,6 @@ impl Config {
     fn validate(&self) -> Result<(), ConfigError> {
         unit("score_thr", self.score_thr)?;
         unit("iou_thr", self.iou_thr)?;
-        for (pattern, rule) in &self.rules {
-            for (key, value) in [("max_drop", rule.max_drop), ("min", rule.min)] {
-                unit(&format!("[gate.metrics] {pattern:?} {key}"), value.unwrap_or(0.0))?;
-            }
-        }
         let Preprocessing { min_size, max_size, norm_eps } = self.preprocessing;
         if min_size == 0 || min_size > max_size || max_size > 16_384 {
             return Err(ConfigError::Range {
@@ -255,21 +284,23 @@ impl Config {
 pub struct BlessConfig {
     /// The baseline snapshot.
     pub baseline: PathBuf,
-    /// The gate's rules by metric pattern.
-    pub rules: BTreeMap<String, Rule>,
 }
 
 impl BlessConfig {
     /// As [`Config::resolve`].
     ///
     /// # Errors
-    /// As [`Config::resolve`].
+    /// As [`Config::resolve`]; and where the baseline is no file.
     pub fn resolve(flags: &BlessFlags, cwd: &Path) -> Result<Self, ConfigError> {
         let root = root(&flags.project, cwd)?;
         let settings = settings::read(&root)?;
         let flag = flags.project.baseline.as_ref();
-        let baseline = rebase(flag, cwd, &settings.gate.baseline, &root);
-        Ok(Self { baseline, rules: settings.gate.metrics })
+        match BaselineSource::resolve(flag, cwd, &settings.gate.baseline, &root) {
+            BaselineSource::File(baseline) => Ok(Self { baseline }),
+            BaselineSource::Model(model) => Err(ConfigError::Gate(format!(
+                "the baseline is {model}; register a version and move its alias, or name a snapshot with --baseline"
+            ))),
+        }
     }
 }
 
@@ -321,6 +352,10 @@ fn model(flags: &EvalFlags, settings: &settings::Settings, cwd: &Path, root: &Pa
     from_flags().unwrap_or_else(from_settings)
 }
 
+fn tracking_uri(flags: &EvalFlags, settings: &settings::Settings) -> String {
+    flags.tracking_uri.clone().unwrap_or_else(|| settings.registry.tracking_uri.clone())
+}
+
 fn registry(
     flags: &EvalFlags,
     settings: &settings::Settings,
@@ -334,10 +369,7 @@ fn registry(
         flag.clone().or_else(|| setting.clone()).unwrap_or_else(|| format!("{name}{suffix}"))
     };
     Some(RegistryConfig {
-        tracking_uri: flags
-            .tracking_uri
-            .clone()
-            .unwrap_or_else(|| settings.registry.tracking_uri.clone()),
+        tracking_uri: tracking_uri(flags, settings),
         experiment: chosen(&flags.experiment, &settings.registry.experiment, "_evaluation"),
         model_name: chosen(&flags.model_name, &settings.registry.model_name, "_detector"),
     })

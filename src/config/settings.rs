@@ -1,14 +1,15 @@
 //! `detgate.toml`: every key, with its default.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use super::{ConfigError, LabelKind};
+use super::gate::Gate;
+use super::{ConfigError, LabelKind, mistake};
 
 /// The whole file; absent keys have their defaults.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Settings {
     pub(super) data: Data,
@@ -20,7 +21,7 @@ pub(super) struct Settings {
     pub(super) registry: Registry,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Data {
     pub(super) ground_truth: Option<PathBuf>,
@@ -36,7 +37,7 @@ impl Default for Data {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Model {
     pub(super) checkpoint: Option<PathBuf>,
@@ -62,7 +63,7 @@ impl Default for Model {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Inference {
     /// 0 for one per core.
@@ -70,7 +71,7 @@ pub(super) struct Inference {
     pub(super) skip_bad_images: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Practical {
     pub(super) score_thr: f64,
@@ -83,37 +84,7 @@ impl Default for Practical {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Gate {
-    pub(super) baseline: PathBuf,
-    pub(super) metrics: BTreeMap<String, Rule>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        let max_drop = |drop| Rule { max_drop: Some(drop), min: None };
-        let metrics = [("AP", 0.01), ("AP50", 0.01), ("AP50/*", 0.03), ("f1", 0.02)];
-        Self {
-            baseline: "detgate/baseline.snap".into(),
-            metrics: metrics.map(|(name, drop)| (name.to_owned(), max_drop(drop))).into(),
-        }
-    }
-}
-
-/// What one metric has to satisfy. Values are 0..1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// The largest absolute drop below the baseline that still passes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_drop: Option<f64>,
-    /// The least value that passes, whatever the baseline.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Report {
     pub(super) path: PathBuf,
@@ -125,7 +96,7 @@ impl Default for Report {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Registry {
     pub(super) register: bool,
@@ -147,11 +118,24 @@ impl Default for Registry {
 
 /// Reads `detgate.toml` in the project root; all defaults when there is none.
 pub(super) fn read(root: &Path) -> Result<Settings, ConfigError> {
-    let path = root.join("detgate.toml");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => toml::from_str(&text)
-            .map_err(|error| ConfigError::Toml { path, what: error.to_string() }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Settings::default()),
-        Err(error) => Err(ConfigError::Read { path, error }),
+    match read_file(&root.join("detgate.toml")) {
+        Err(ConfigError::Read { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(Settings::default())
+        }
+        other => other,
     }
+}
+
+/// Reads settings from a file that must be there.
+pub(super) fn read_file(path: &Path) -> Result<Settings, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+    toml::from_str(&text).map_err(|error| ConfigError::Toml(mistake::sentence(path, &text, &error)))
+}
+
+/// The JSON Schema of `detgate.toml`, for editors.
+pub fn json_schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(Settings).to_value();
+    schema["title"] = "detgate.toml".into();
+    schema
 }

@@ -9,11 +9,13 @@ mod class_list;
 mod folder;
 mod format;
 mod load;
+mod slices;
 mod voc;
 mod yolo;
 
 pub use format::{AnnotationFormat, annotations_format};
 pub use load::{Classes, DatasetError, load, read};
+pub use slices::{Slice, SliceError, groups, slices};
 pub use voc::load_voc;
 pub use yolo::load_yolo;
 
