@@ -11,7 +11,8 @@ use std::sync::{Arc, atomic::AtomicBool};
 use anyhow::{Context, bail};
 use clap::Parser;
 use detgate::config::{
-    BlessConfig, BlessFlags, Cli, Command, Config, Environment, EvalFlags, RegistryConfig,
+    self, BaselineSource, BlessConfig, BlessFlags, Cli, Command, Config, Environment, EvalFlags,
+    GateConfig, RegistryConfig, SchemaOf,
 };
 use detgate::dataset::{self, Category, Classes, Dataset, ImageRecord};
 use detgate::detections::{Detection, Detector, coco_results};
@@ -62,6 +63,12 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             say(&commands::metrics::run(&flags, &cwd)?)?;
             Ok(exit::PASSED)
         }
+        Command::Schema(flags) => {
+            say(&match flags.of {
+                SchemaOf::Config => config::json_schema(),
+            })?;
+            Ok(exit::PASSED)
+        }
     }
 }
 
@@ -71,8 +78,8 @@ fn eval(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Res
     config.notices.iter().for_each(|notice| eprintln!("note: {notice}"));
     let dataset = load_dataset(&config)?;
     require_registry(&config, environment)?;
-    let policy = Policy::new(config.rules.clone())?;
-    let baseline = Snapshot::read(&config.baseline)?;
+    let policy = Policy::new(config.gate.rules.clone())?;
+    let baseline = Snapshot::read(baseline_file(&config.gate)?)?;
     let (detector, model_file) = load_detector(&config)?;
     // Before inference: a training run may put another checkpoint in its place meanwhile.
     let provenance = provenance(&model_file)?;
@@ -102,6 +109,16 @@ fn eval(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Res
         register(&passed, &evaluation, &config, registry, environment, &model_file)?;
     }
     Ok(exit_code(judgement.verdict))
+}
+
+/// The baseline's snapshot.
+fn baseline_file(gate: &GateConfig) -> anyhow::Result<&Path> {
+    match &gate.baseline {
+        BaselineSource::File(path) => Ok(path),
+        BaselineSource::Model(model) => {
+            bail!("the baseline {model} is of the registry, which cannot be read yet; name a file")
+        }
+    }
 }
 
 fn exit_code(verdict: Verdict) -> u8 {
@@ -208,7 +225,7 @@ fn keep_for_review(
     if environment.ci {
         return Ok(());
     }
-    let pending = Snapshot::pending_path(&config.baseline);
+    let pending = Snapshot::pending_path(baseline_file(&config.gate)?);
     if baseline.is_some_and(|baseline| baseline.same_results(candidate)) {
         if pending.exists() {
             std::fs::remove_file(&pending)
@@ -228,12 +245,12 @@ fn bless(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> anyhow::R
     if environment.ci {
         bail!("nothing is written to a baseline under CI; bless on your own machine and commit");
     }
-    let pending = Snapshot::pending_path(&config.baseline);
+    let pending = Snapshot::pending_path(baseline_file(&config.gate)?);
     let Some(candidate) = Snapshot::read(&pending)? else {
         bail!("nothing to accept: there is no {}; run `cargo xtask eval` first", pending.display());
     };
-    let baseline = Snapshot::read(&config.baseline)?;
-    let judgement = judge(&candidate, baseline.as_ref(), &Policy::new(config.rules)?)?;
+    let baseline = Snapshot::read(baseline_file(&config.gate)?)?;
+    let judgement = judge(&candidate, baseline.as_ref(), &Policy::new(config.gate.rules.clone())?)?;
     if !flags.force && !may_be_blessed(&judgement, baseline.as_ref()) {
         judgement.reasons.iter().for_each(|reason| eprintln!("  {reason}"));
         eprintln!(
@@ -246,14 +263,14 @@ fn bless(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> anyhow::R
         );
         return Ok(exit_code(judgement.verdict));
     }
-    candidate.write(&config.baseline)?;
+    candidate.write(baseline_file(&config.gate)?)?;
     std::fs::remove_file(&pending)
         .with_context(|| format!("cannot remove {}", pending.display()))?;
     say(&format!(
         "accepted {} as the baseline {}
 ",
         candidate.provenance.checkpoint,
-        config.baseline.display()
+        baseline_file(&config.gate)?.display()
     ))?;
     Ok(exit::PASSED)
 }

@@ -108,7 +108,7 @@ fn a_gate_that_cannot_close_is_an_error() {
         demo.refusal(&[])
     };
     assert!(rules("").contains("has no rule"));
-    assert!(rules("AP = {}\n").contains("neither max_drop nor min"));
+    assert!(rules("AP = {}\n").contains("demands nothing"));
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn run(found: &[(i64, f64, f64)]) -> (Evaluation, Snapshot) {
 }
 
 fn policy() -> Policy {
-    let rule = |max_drop, min| Rule { max_drop, min };
+    let rule = |max_drop, min| Rule { max_drop, min, ..Rule::default() };
     Policy::new(BTreeMap::from([
         ("AP50".to_owned(), rule(Some(0.01), Some(0.2))),
         ("AP50/*".to_owned(), rule(Some(0.5), None)),

@@ -15,6 +15,8 @@ pub use snapshot::{Provenance, SCHEMA, Snapshot};
 
 use std::path::PathBuf;
 
+use crate::config::RuleMistake;
+
 /// Metric values by flat name (`AP`, `AP50/person`, `precision`); `None` is undefined.
 pub type MetricTable = std::collections::BTreeMap<String, Option<f64>>;
 
@@ -26,21 +28,21 @@ pub enum GateError {
         "[gate.metrics] has no rule; leave it out for the defaults, or judge at least one metric"
     )]
     NoRules,
-    /// A rule that every run would satisfy.
-    #[error("the rule [gate.metrics] {pattern:?} has neither max_drop nor min; give it one")]
-    EmptyRule {
+    /// A rule that every run would satisfy, or none can.
+    #[error("the rule [gate.metrics] {pattern:?}: {mistake}")]
+    BadRule {
         /// The rule's metric pattern.
         pattern: String,
+        /// What is wrong with it.
+        mistake: RuleMistake,
     },
     /// A rule that cannot act would be a gate that is silently open.
-    #[error(
-        "the rule [gate.metrics] {pattern:?} matches no metric of this run; known names look like {examples}"
-    )]
+    #[error("the rule [gate.metrics] {pattern:?} matches no metric of this run; {hint}")]
     RuleWithoutMetric {
         /// The rule's metric pattern.
         pattern: String,
-        /// A few names that exist.
-        examples: String,
+        /// The nearest names that exist.
+        hint: String,
     },
     /// The file system refused.
     #[error("cannot {action} {}: {error}", path.display())]

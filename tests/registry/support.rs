@@ -34,7 +34,7 @@ pub(crate) fn passed() -> Passed {
         },
         metrics: BTreeMap::from([("AP".to_owned(), Some(0.5))]),
     };
-    let rule = Rule { max_drop: Some(0.0), min: None };
+    let rule = Rule { max_drop: Some(0.0), ..Rule::default() };
     let policy = Policy::new(BTreeMap::from([("AP".to_owned(), rule)])).unwrap();
     let judgement = gate::judge(&snapshot, Some(&snapshot), &policy).unwrap();
     judgement.passed().expect("a run passes against itself")
