@@ -106,15 +106,19 @@ impl<'a> Names<'a> {
 
     /// What the author of a pattern without a metric may have meant.
     fn hint(&self, pattern: &str) -> String {
-        let starred = pattern.contains('*');
-        let patterns = self.table.keys().flat_map(|name| self.patterns(name));
-        let alike: BTreeSet<String> =
-            patterns.filter(|name| name.contains('*') == starred).collect();
+        if pattern.contains('@') && self.slices.is_empty() {
+            return "it has no slices, define them in [gate.slices]".to_owned();
+        }
+        let shape = |name: &str| (name.contains('*'), name.contains('@'));
+        let alike: BTreeSet<String> = (self.table.keys().flat_map(|name| self.patterns(name)))
+            .filter(|name| shape(name) == shape(pattern))
+            .collect();
         match nearest(pattern, alike.iter().map(String::as_str)) {
             Some(meant) => format!("did you mean {meant:?}?"),
             None => {
-                let few: Vec<&str> = self.table.keys().take(4).map(String::as_str).collect();
-                format!("known names look like {}", few.join(", "))
+                let global = self.table.keys().filter(|name| !name.contains(['/', '@']));
+                let names: Vec<&str> = global.map(String::as_str).collect();
+                format!("its metrics are {}", names.join(", "))
             }
         }
     }
