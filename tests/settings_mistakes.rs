@@ -132,6 +132,7 @@ fn a_value_out_of_its_range_is_said_with_the_range() {
         "[gate]\nreplicates = 1_000_000\n",
         "[gate]\nreplicates = 50\n",
         "[gate]\nseed = -1\n",
+        "[gate]\nseed = -99999999999999999999\n",
         "[gate]\nseed = 0xFFFF_FFFF_FFFF_FFFF_FFFF\n",
         "[gate]\nseed = 999999999999999999999999999999999999999999\n",
         "[gate]\nnumeric_noise = 1e-1\n",
@@ -149,6 +150,7 @@ fn a_value_out_of_its_range_is_said_with_the_range() {
     :2:14: replicates in [gate] is 1000000; it must be between 0 and 100000
     :2:14: replicates in [gate] is 50; it must be 0, or between 100 and 100000
     :2:8: seed in [gate] is -1; it must be at least 0
+    :2:8: seed in [gate] is -99999999999999999999; it must be at least 0
     :2:8: seed in [gate] is 0xFFFFFFFFFFFFFFFFFFFF; it must be at most 9223372036854775807
     :2:8: seed in [gate] is 999999999999999999999999999999999999999999; it must be at most 9223372036854775807
     :2:17: numeric_noise in [gate] is 1e-1; it must be between 0 and 0.01
@@ -270,6 +272,8 @@ fn flags_are_held_to_the_same_limits() {
         .resolve("[gate]\nreplicates = 0\n", &EvalFlags { gate: both, ..EvalFlags::default() });
     let gate = gate.unwrap().gate;
     assert_eq!((gate.judge, gate.replicates, gate.seed), (Judge::Confident, Some(200), 7));
+    let largest = project.resolve("[gate]\nseed = 9223372036854775807\n", &EvalFlags::default());
+    assert_eq!(largest.unwrap().gate.seed, i64::MAX as u64);
 }
 
 #[test]

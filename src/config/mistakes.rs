@@ -16,8 +16,6 @@ use super::ConfigError;
 use super::settings::Settings;
 use crate::nearest::nearest;
 
-/// TOML's integers have 64 bits and a sign.
-const BEYOND_TOML: f64 = i64::MAX as f64;
 /// Longer values are cut in messages.
 const SHOWN: usize = 40;
 
@@ -233,7 +231,6 @@ fn in_range(schema: &Value, value: &DeValue) -> bool {
     let limit = |name: &str| schema[name].as_f64();
     number(value).is_some_and(|number| {
         number.is_finite()
-            && (number < BEYOND_TOML || !value.is_integer())
             && limit("minimum").is_none_or(|least| number >= least)
             && limit("maximum").is_none_or(|most| number <= most)
             && limit("exclusiveMaximum").is_none_or(|most| number < most)
@@ -243,10 +240,12 @@ fn in_range(schema: &Value, value: &DeValue) -> bool {
 fn number(value: &DeValue) -> Option<f64> {
     match value {
         DeValue::Float(float) => float.as_str().parse().ok(),
-        // Only to compare with limits; what does not even fit here is beyond all of them.
+        // Only to compare with limits; TOML's integers have 64 bits, and more is beyond all limits.
         DeValue::Integer(integer) => {
-            let whole = i128::from_str_radix(integer.as_str(), integer.radix());
-            Some(whole.map_or(f64::INFINITY, |whole| whole as f64))
+            let beyond =
+                if integer.as_str().starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY };
+            let whole = i64::from_str_radix(integer.as_str(), integer.radix());
+            Some(whole.map_or(beyond, |whole| whole as f64))
         }
         _ => None,
     }
@@ -303,9 +302,7 @@ fn limits(schema: &Value, value: &DeValue) -> Option<String> {
     match (limit("minimum"), limit("maximum"), limit("exclusiveMaximum")) {
         (Some(least), Some(most), _) => Some(format!("between {least} and {most}")),
         (Some(least), _, Some(most)) => Some(format!("at least {least} and less than {most}")),
-        _ if number(value).is_some_and(|number| number >= BEYOND_TOML) => {
-            Some(format!("at most {}", i64::MAX))
-        }
+        _ if number(value) == Some(f64::INFINITY) => Some(format!("at most {}", i64::MAX)),
         (Some(least), ..) => Some(format!("at least {least}")),
         _ => None,
     }
