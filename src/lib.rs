@@ -5,6 +5,7 @@
 
 mod files;
 mod json;
+mod nearest;
 
 pub mod config;
 pub mod dataset;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use detgate::config::{Cli, Command, Environment, json_schema};
+use detgate::config::{Cli, Command, Environment, SchemaOf, json_schema};
 use detgate::gate::Verdict;
 
 /// The exit codes; the README lists them for users.
@@ -43,8 +43,10 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Eval(flags) => commands::eval::run(&flags, &cwd, &environment),
         Command::Bless(flags) => commands::bless::run(&flags, &cwd, &environment),
         Command::Compare(flags) => commands::compare::run(&flags, &cwd),
-        Command::Schema => {
-            say(&format!("{:#}\n", json_schema()))?;
+        Command::Schema(flags) => {
+            say(&match flags.of {
+                SchemaOf::Config => json_schema(),
+            })?;
             Ok(exit::PASSED)
         }
         Command::Metrics(flags) => {

@@ -18,7 +18,7 @@ pub(crate) struct Baseline {
 
 /// `None` where there is none yet.
 pub(crate) fn load(config: &Config, environment: &Environment) -> anyhow::Result<Option<Baseline>> {
-    match &config.baseline {
+    match &config.gate.baseline {
         BaselineSource::File(path) => read(path),
         BaselineSource::Model(reference) => registered(reference, config, environment),
     }

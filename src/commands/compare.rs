@@ -38,6 +38,7 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
     let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
     let images = dataset.images.iter().collect();
     let division = Division::of(&config.gate, practical, &dataset, images)?;
+    division.say_notices();
     let subject = division.subject();
     let evaluation = evaluate(&subject, &after)?;
     let metrics = evaluate(&subject, &before)?.table();

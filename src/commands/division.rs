@@ -29,6 +29,12 @@ impl<'d> Division<'d> {
         Ok(Self { dataset, images, slices, groups, practical })
     }
 
+    /// Says what a person should know of the slices.
+    pub(crate) fn say_notices(&self) {
+        let notices = self.slices.iter().filter_map(|slice| slice.notice.as_ref());
+        notices.for_each(|notice| eprintln!("note: {notice}"));
+    }
+
     pub(crate) fn subject(&self) -> Subject<'_> {
         Subject {
             categories: &self.dataset.categories,

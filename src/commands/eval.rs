@@ -50,6 +50,7 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     let division = divide(images.iter().map(|(image, _)| *image).collect())?;
     let snapshot = baseline.as_ref().map(|baseline| &baseline.snapshot);
     let recorded = snapshot.map(|snapshot| &snapshot.metrics);
+    division.say_notices();
     let subject = division.subject();
     let evaluation = evaluate(&subject, &images)?;
     candidate.metrics = evaluation.table();
@@ -66,7 +67,7 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     };
     say(&if flags.quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
     write_report(&config, &report, &images)?;
-    if let BaselineSource::File(path) = &config.baseline {
+    if let BaselineSource::File(path) = &config.gate.baseline {
         let recorded = Recorded {
             verdict: Some(judgement.verdict),
             objections: objections(&judgement, snapshot),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CompareFlags, ConfigError, GateConfig, OutputFormat, settings, unit};
+use super::{CompareFlags, ConfigError, GateConfig, OutputFormat, ProjectFlags, settings, unit};
 
 /// Two results files, and how to judge one against the other.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,7 @@ impl CompareConfig {
             gt: cwd.join(&flags.gt),
             baseline: cwd.join(&flags.baseline),
             candidate: cwd.join(&flags.candidate),
-            gate: settings.gate.resolve(&flags.gate, folder)?,
+            gate: settings.gate.resolve(&ProjectFlags::default(), &flags.gate, cwd, folder)?,
             score_thr,
             iou_thr,
             format: flags.format,

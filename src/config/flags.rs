@@ -30,8 +30,8 @@ pub enum Command {
     Metrics(Box<MetricsFlags>),
     /// Judge one results file against another; needs no project and no model
     Compare(Box<CompareFlags>),
-    /// Print the JSON Schema of detgate.toml
-    Schema,
+    /// Print the JSON Schema of a file, for editors and other checks
+    Schema(SchemaFlags),
 }
 
 /// Where the project is; shared by all commands.
@@ -40,9 +40,26 @@ pub struct ProjectFlags {
     /// The folder that holds data/processed/project_config.json [default: searched upwards]
     #[arg(long, value_name = "DIR")]
     pub project: Option<PathBuf>,
-    /// The baseline snapshot
+    /// The baseline: a snapshot, or models:/NAME@ALIAS or models:/NAME/VERSION
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
+}
+
+/// How a change is judged; shared by all commands that judge.
+#[derive(Debug, Default, Clone, Args)]
+pub struct GateFlags {
+    /// What decides: the change on these images, or a test that may be inconclusive
+    #[arg(long, value_name = "KIND")]
+    pub judge: Option<Judge>,
+    /// The confidence of intervals, 0.5..1
+    #[arg(long, value_name = "PART")]
+    pub confidence: Option<f64>,
+    /// Replicates of the bootstrap; 0 for no intervals
+    #[arg(long, value_name = "N")]
+    pub replicates: Option<usize>,
+    /// The seed of the bootstrap
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 /// `detgate eval`. Every flag overrides its key in `detgate.toml`.
@@ -51,6 +68,9 @@ pub struct EvalFlags {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
     pub project: ProjectFlags,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub gate: GateFlags,
     /// The checkpoint [default: the newest best_*.pt in models/local_checkpoints]
     #[arg(long, value_name = "FILE", conflicts_with = "torchscript")]
     pub checkpoint: Option<PathBuf>,
@@ -108,29 +128,9 @@ pub struct EvalFlags {
     /// The name of the registered model
     #[arg(long, value_name = "NAME")]
     pub model_name: Option<String>,
-    #[command(flatten)]
-    #[allow(missing_docs, reason = "clap would show it as help")]
-    pub gate: GateFlags,
     /// Print only the verdict
     #[arg(long, short)]
     pub quiet: bool,
-}
-
-/// How to judge; each overrides its key in `[gate]`.
-#[derive(Debug, Default, Args)]
-pub struct GateFlags {
-    /// Let the change on these images decide, or what can be said beyond chance
-    #[arg(long, value_name = "JUDGE")]
-    pub judge: Option<Judge>,
-    /// Of the intervals, 0.5..1; tests are at the level 1 - CONFIDENCE
-    #[arg(long, value_name = "CONFIDENCE")]
-    pub confidence: Option<f64>,
-    /// Replicates of the bootstrap; 0 for no intervals
-    #[arg(long, value_name = "N")]
-    pub replicates: Option<usize>,
-    /// Of the bootstrap's random numbers
-    #[arg(long, value_name = "SEED")]
-    pub seed: Option<u64>,
 }
 
 /// `detgate bless`.
@@ -149,7 +149,15 @@ pub struct BlessFlags {
 
 /// What a TorchScript detector's labels mean.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize, schemars::JsonSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum LabelKind {
@@ -157,6 +165,21 @@ pub enum LabelKind {
     Category,
     /// The label map's internal ids, 1..n.
     Internal,
+}
+
+/// `detgate schema`.
+#[derive(Debug, Args)]
+pub struct SchemaFlags {
+    /// Of which file
+    #[arg(value_name = "FILE")]
+    pub of: SchemaOf,
+}
+
+/// What has a JSON Schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// detgate.toml.
+    Config,
 }
 
 /// `detgate metrics`.

@@ -1,40 +1,62 @@
-//! `[gate]`: what is judged, on which images, and how.
+//! `[gate]` of `detgate.toml`: what it may hold, and what it means once validated.
+//!
+//! Deliberately absent: which metrics a rule judges (`gate/policy.rs`), which images are in a slice
+//! or a group (`dataset/slices.rs`), and how a model of the registry becomes a baseline.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, GateFlags};
+use super::flags::{GateFlags, ProjectFlags};
+use super::mistakes::Mistake;
+use super::partition::{GroupsConfig, GroupsTable, SliceConfig, SliceTable};
+use super::{ConfigError, Rule};
 
-/// `[gate]` as it is written.
-#[derive(Debug, Deserialize, JsonSchema)]
+/// Fewer replicates than this cannot say where 95 % of them lie.
+const LEAST_REPLICATES: usize = 100;
+/// More than this costs memory and tells no more.
+const MOST_REPLICATES: usize = 100_000;
+/// Larger changes than this are no numerical noise.
+#[cfg(test)]
+const MOST_NOISE: f64 = 0.01;
+const CONFIDENCES: std::ops::Range<f64> = 0.5..1.0;
+
+/// When a run passes.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Gate {
-    /// The baseline: a snapshot beside the project, or a version of the registered model
-    /// (models:/NAME@ALIAS, models:/NAME/VERSION).
+    /// The baseline snapshot: a file, or a model of the registry as models:/NAME@ALIAS or
+    /// models:/NAME/VERSION.
     pub(super) baseline: String,
-    /// Whether the change on these images decides, or what can be said beyond chance.
+    /// What decides whether a demand is met.
     pub(super) judge: Judge,
-    /// Of the printed intervals; one-sided tests are at the level 1 - confidence.
+    /// The confidence of intervals; tests are at the level 1 - confidence.
+    #[schemars(range(min = 0.5), extend("exclusiveMaximum" = 1))]
     pub(super) confidence: f64,
-    /// Of the p-values of regressions, for the number of tests.
+    /// How the claims "regressed" are corrected for their number.
     pub(super) correction: Correction,
-    /// Changes up to this are none: what another CPU or version of libtorch may do.
+    /// Changes up to this are none: other engines and processors cause them.
+    #[schemars(range(min = 0, max = 0.01))]
     pub(super) numeric_noise: f64,
-    /// How intervals are read off the bootstrap.
-    pub(super) interval: IntervalKind,
-    /// Replicates of the bootstrap; 0 for no intervals.
+    /// How intervals are made from the bootstrap's replicates.
+    pub(super) interval: Interval,
+    /// Replicates of the bootstrap, 100 to 100000; 0 for none, and no intervals.
+    #[schemars(range(min = 0, max = 100000))]
     pub(super) replicates: usize,
-    /// Of the bootstrap's random numbers.
+    /// The seed of the bootstrap: with the same seed the same intervals.
     pub(super) seed: u64,
-    /// Rules by metric: AP, AP50/person, AP50/* (every class), AP@night (a slice), AP@* (every slice).
+    /// Rules by metric: AP, AP50/person, AP50/* for every class, AP@night on a slice, AP@* on every
+    /// slice. The most specific rule judges a metric, alone. Replaces the defaults as a whole.
+    #[schemars(extend("minProperties" = 1))]
     pub(super) metrics: BTreeMap<String, Rule>,
-    /// Named sets of images.
-    pub(super) slices: BTreeMap<String, SliceConfig>,
-    /// Images that belong together, such as a video's; the bootstrap draws them together.
-    pub(super) groups: Option<GroupsConfig>,
+    /// Named sets of images, on which every metric is measured too.
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9_.-]+$"}))]
+    pub(super) slices: BTreeMap<String, SliceTable>,
+    /// Images that belong together, such as frames of one video: the bootstrap draws them together.
+    pub(super) groups: Option<GroupsTable>,
 }
 
 impl Default for Gate {
@@ -47,7 +69,7 @@ impl Default for Gate {
             confidence: 0.95,
             correction: Correction::Holm,
             numeric_noise: 1e-4,
-            interval: IntervalKind::Bca,
+            interval: Interval::Bca,
             replicates: 1000,
             seed: 0,
             metrics: metrics.map(|(name, drop)| (name.to_owned(), max_drop(drop))).into(),
@@ -57,278 +79,253 @@ impl Default for Gate {
     }
 }
 
-/// What one metric has to satisfy. Values are 0..1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// The largest absolute drop below the baseline that still passes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1))]
-    pub max_drop: Option<f64>,
-    /// The largest drop that still passes, as a share of the baseline's value.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1))]
-    pub max_relative_drop: Option<f64>,
-    /// The least value that passes, whatever the baseline.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1))]
-    pub min: Option<f64>,
-    /// The least rise above the baseline that passes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1))]
-    pub must_improve_by: Option<f64>,
-    /// Whether a broken rule stops the candidate or is only said.
-    #[serde(default)]
-    pub tier: Tier,
-}
-
-impl Rule {
-    /// No run can break it.
-    pub fn demands_nothing(&self) -> bool {
-        self.limits().iter().all(|(_, limit)| limit.is_none())
-    }
-
-    fn limits(&self) -> [(&'static str, Option<f64>); 4] {
-        [
-            ("max_drop", self.max_drop),
-            ("max_relative_drop", self.max_relative_drop),
-            ("min", self.min),
-            ("must_improve_by", self.must_improve_by),
-        ]
-    }
-}
-
-/// What a broken rule does.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Tier {
-    /// It stops the candidate.
-    #[default]
-    Block,
-    /// It is said.
-    Warn,
-}
-
-/// What decides.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
-)]
-#[serde(rename_all = "lowercase")]
+/// What decides whether a demand is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Judge {
-    /// The change on these images.
+    /// The change on these very images.
     Point,
-    /// A one-sided test: what can be said beyond chance.
+    /// A one-sided test: what the images cannot settle is inconclusive.
     Confident,
 }
 
-/// How p-values of many tests are corrected.
+/// How claims are corrected for their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Correction {
-    /// Keeps the chance of any false alarm.
+    /// Holm: the chance of any false claim stays below 1 - confidence.
     Holm,
-    /// Keeps the share of false alarms among the alarms.
+    /// Benjamini and Hochberg: the part of false claims among all stays below 1 - confidence.
     BenjaminiHochberg,
-    /// Not at all.
+    /// Each claim by itself.
     None,
 }
 
-/// How an interval is read off the bootstrap.
+/// How intervals are made from the bootstrap's replicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum IntervalKind {
-    /// Quantiles of the replicates.
-    Percentile,
-    /// Corrected for bias and skewness.
+#[serde(rename_all = "kebab-case")]
+pub enum Interval {
+    /// Bias-corrected and accelerated.
     Bca,
+    /// The replicates' own percentiles.
+    Percentile,
 }
 
-/// A named set of images: those for which all that is written here holds.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SliceConfig {
-    /// A pattern for the image's file name as the ground truth gives it: `night/*`, `**/cam3_*.jpg`.
-    pub file_name: Option<String>,
-    /// A CSV file with a header, of which one column is `file_name` or `image_id`.
-    pub csv: Option<PathBuf>,
-    /// The column of the CSV file that is looked at.
-    pub column: Option<String>,
-    /// What stands in that column.
-    pub equals: Option<String>,
-    /// Least width times height.
-    pub min_pixels: Option<u64>,
-    /// Greatest width times height.
-    pub max_pixels: Option<u64>,
-    /// Least number of annotated objects, crowds included.
-    pub min_objects: Option<usize>,
-    /// Greatest number of annotated objects, crowds included.
-    pub max_objects: Option<usize>,
+/// Where the baseline is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BaselineSource {
+    /// A snapshot.
+    File(PathBuf),
+    /// A model of the registry: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+    Model(String),
 }
 
-/// Which images belong together: a column of a CSV file, or the folder that an image is in.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GroupsConfig {
-    /// A CSV file with a header, of which one column is `file_name` or `image_id`.
-    pub csv: Option<PathBuf>,
-    /// The column of the CSV file whose equal values make a group.
-    pub column: Option<String>,
-    /// Images of the same folder are a group.
-    #[serde(default)]
-    pub folder: bool,
+impl BaselineSource {
+    /// The snapshot's file, where it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Model(_) => None,
+        }
+    }
+
+    /// A path relative to `base`, or a model of the registry.
+    fn parse(text: &str, base: &Path) -> Result<Self, String> {
+        let Some(model) = text.strip_prefix("models:") else {
+            return match text {
+                "" => Err("is empty; name the snapshot's file".to_owned()),
+                path => Ok(Self::File(base.join(path))),
+            };
+        };
+        let model = model.strip_prefix('/').unwrap_or_default();
+        let version = |version: &str| version.bytes().all(|byte| byte.is_ascii_digit());
+        let whole = match (model.split_once('@'), model.split_once('/')) {
+            (Some((name, alias)), None) => !name.is_empty() && !alias.is_empty(),
+            (None, Some((name, v))) => !name.is_empty() && !v.is_empty() && version(v),
+            _ => false,
+        };
+        whole.then(|| Self::Model(text.to_owned())).ok_or_else(|| {
+            format!("is {text:?}; a model is models:/NAME@ALIAS or models:/NAME/VERSION")
+        })
+    }
 }
 
-/// How to judge, validated.
+/// `[gate]`, validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GateConfig {
-    /// By the point or confidently.
+    /// Where the baseline is.
+    pub baseline: BaselineSource,
+    /// What decides whether a demand is met.
     pub judge: Judge,
-    /// Of intervals; tests are at the level 1 - confidence. 0.5..1.
+    /// The confidence of intervals, 0.5..1; one-sided tests are at the level `1 - confidence`.
     pub confidence: f64,
-    /// Of the p-values of regressions.
+    /// How the claims "regressed" are corrected for their number.
     pub correction: Correction,
-    /// Changes up to this are none.
+    /// Changes up to this, in either direction, are none.
     pub numeric_noise: f64,
-    /// How intervals are read off.
-    pub interval: IntervalKind,
-    /// Replicates of the bootstrap; 0 for no intervals.
-    pub replicates: usize,
-    /// Of the bootstrap.
+    /// How intervals are made.
+    pub interval: Interval,
+    /// Replicates of the bootstrap; `None` for no bootstrap, then `judge` is [`Judge::Point`].
+    pub replicates: Option<usize>,
+    /// The bootstrap's seed.
     pub seed: u64,
-    /// By metric pattern.
+    /// Rules by metric pattern; at least one, and each demands something.
     pub rules: BTreeMap<String, Rule>,
-    /// By name; paths are absolute.
-    pub slices: BTreeMap<String, SliceConfig>,
-    /// Images that belong together.
+    /// Named sets of images, in the order of their names.
+    pub slices: Vec<(String, SliceConfig)>,
+    /// Images that are drawn together; `None` where each stands for itself.
     pub groups: Option<GroupsConfig>,
 }
 
-/// The fewest replicates of which an interval can be read off.
-const FEWEST_REPLICATES: usize = 200;
-/// More make an interval no better than its assumptions.
-const MOST_REPLICATES: usize = 100_000;
-
 impl Gate {
-    /// Flags over settings; relative paths are relative to `root`.
-    pub(super) fn resolve(self, flags: &GateFlags, root: &Path) -> Result<GateConfig, ConfigError> {
-        let absolute = |path: &mut Option<PathBuf>| {
-            if let Some(path) = path {
-                *path = root.join(&*path);
-            }
-        };
-        let (mut slices, mut groups) = (self.slices, self.groups);
-        slices.values_mut().for_each(|slice| absolute(&mut slice.csv));
-        if let Some(groups) = &mut groups {
-            absolute(&mut groups.csv);
+    /// What must hold beyond the type and range of each key.
+    pub(super) fn check(&self) -> Result<(), Mistake> {
+        let mistake = |keys: &[&str], what: String| Mistake::new(&[&["gate"], keys].concat(), what);
+        BaselineSource::parse(&self.baseline, Path::new(""))
+            .map_err(|what| mistake(&["baseline"], what))?;
+        if (1..LEAST_REPLICATES).contains(&self.replicates) {
+            return Err(mistake(&["replicates"], few_replicates(self.replicates)));
         }
+        if self.metrics.is_empty() {
+            let what = "has no rule; leave it out for the defaults, or judge at least one metric";
+            return Err(mistake(&["metrics"], what.to_owned()));
+        }
+        for (pattern, rule) in &self.metrics {
+            rule.check().map_err(|wrong| {
+                let keys = ["metrics", pattern.as_str()].into_iter().chain(wrong.key);
+                mistake(&keys.collect::<Vec<_>>(), wrong.what)
+            })?;
+        }
+        for (name, slice) in &self.slices {
+            slice.check(name).map_err(|wrong| wrong.below(&["gate", "slices", name]))?;
+        }
+        self.groups
+            .as_ref()
+            .map_or(Ok(()), GroupsTable::check)
+            .map_err(|wrong| wrong.below(&["gate", "groups"]))
+    }
+
+    /// Flags over the file's keys. Paths in flags are relative to `cwd`, the file's to `root`.
+    pub(super) fn resolve(
+        &self,
+        project: &ProjectFlags,
+        flags: &GateFlags,
+        cwd: &Path,
+        root: &Path,
+    ) -> Result<GateConfig, ConfigError> {
+        let replicates = flags.replicates.unwrap_or(self.replicates);
         let config = GateConfig {
+            baseline: self.baseline(project.baseline.as_deref(), cwd, root)?,
             judge: flags.judge.unwrap_or(self.judge),
             confidence: flags.confidence.unwrap_or(self.confidence),
             correction: self.correction,
             numeric_noise: self.numeric_noise,
             interval: self.interval,
-            replicates: flags.replicates.unwrap_or(self.replicates),
+            replicates: (replicates > 0).then_some(replicates),
             seed: flags.seed.unwrap_or(self.seed),
-            rules: self.metrics,
-            slices,
-            groups,
+            rules: self.metrics.clone(),
+            slices: self
+                .slices
+                .iter()
+                .map(|(name, slice)| (name.clone(), slice.resolve(root)))
+                .collect(),
+            groups: self.groups.as_ref().and_then(|groups| groups.resolve(root)),
         };
         config.validate()?;
         Ok(config)
     }
+
+    fn baseline(
+        &self,
+        flag: Option<&Path>,
+        cwd: &Path,
+        root: &Path,
+    ) -> Result<BaselineSource, ConfigError> {
+        let (text, base) = match flag {
+            // A path that is no text is no model's name either.
+            Some(path) => match path.to_str() {
+                None => return Ok(BaselineSource::File(cwd.join(path))),
+                Some(text) => (text, cwd),
+            },
+            None => (self.baseline.as_str(), root),
+        };
+        BaselineSource::parse(text, base)
+            .map_err(|what| ConfigError::Gate(format!("baseline {what}")))
+    }
 }
 
 impl Default for GateConfig {
+    /// That of an empty file, paths relative to the working directory.
     fn default() -> Self {
-        let resolved = Gate::default().resolve(&GateFlags::default(), Path::new(""));
+        let (project, flags) = (ProjectFlags::default(), GateFlags::default());
+        let here = Path::new("");
+        let resolved = Gate::default().resolve(&project, &flags, here, here);
         resolved.expect("the defaults are valid")
     }
 }
 
 impl GateConfig {
+    /// What a flag can break although the file is right.
     fn validate(&self) -> Result<(), ConfigError> {
-        range("confidence", self.confidence, 0.5..1.0, "at least 0.5 and less than 1")?;
-        range("numeric_noise", self.numeric_noise, 0.0..0.1, "at least 0 and less than 0.1")?;
-        let enough = FEWEST_REPLICATES..=MOST_REPLICATES;
-        if self.replicates != 0 && !enough.contains(&self.replicates) {
+        if !CONFIDENCES.contains(&self.confidence) {
             return Err(ConfigError::Range {
-                name: "[gate] replicates".to_owned(),
-                value: self.replicates.to_string(),
-                range: "0, or 200 to 100000",
+                name: "confidence".to_owned(),
+                value: self.confidence.to_string(),
+                range: "at least 0.5 and less than 1",
             });
         }
-        if self.replicates == 0 && self.judge == Judge::Confident {
-            return Err(ConfigError::Gate(
-                "judge = \"confident\" needs replicates; 1000 are the default".to_owned(),
-            ));
-        }
-        self.rules.iter().try_for_each(|(pattern, rule)| validate_rule(pattern, rule))?;
-        self.slices.iter().try_for_each(|(name, slice)| slice.validate(name))?;
-        self.groups.as_ref().map_or(Ok(()), GroupsConfig::validate)
-    }
-}
-
-fn validate_rule(pattern: &str, rule: &Rule) -> Result<(), ConfigError> {
-    for (key, value) in rule.limits() {
-        let name = format!("[gate.metrics] {pattern:?} {key}");
-        super::unit(&name, value.unwrap_or(0.0))?;
-    }
-    let drops = rule.max_drop.is_some() || rule.max_relative_drop.is_some();
-    if drops && rule.must_improve_by.is_some() {
-        return Err(ConfigError::Gate(format!(
-            "the rule {pattern:?} allows a drop and asks for a rise; keep one of the two"
-        )));
-    }
-    Ok(())
-}
-
-impl SliceConfig {
-    fn validate(&self, name: &str) -> Result<(), ConfigError> {
-        let refuse = |what: String| Err(ConfigError::Gate(format!("[gate.slices.{name}] {what}")));
-        let plain = |c: char| c.is_alphanumeric() || "_-.".contains(c);
-        if name.is_empty() || !name.chars().all(plain) {
-            return refuse(
-                "has a name that is not of letters, digits, `_`, `-` and `.`".to_owned(),
-            );
-        }
-        if *self == Self::default() {
-            return refuse("says nothing about images; give it file_name, csv, min_pixels, max_pixels, min_objects or max_objects".to_owned());
-        }
-        let of_table = [self.csv.is_some(), self.column.is_some(), self.equals.is_some()];
-        if of_table.contains(&true) && of_table.contains(&false) {
-            return refuse("needs all of csv, column and equals, or none".to_owned());
-        }
-        match self.file_name.as_deref().map(glob::Pattern::new) {
-            Some(Err(error)) => refuse(format!("has a file_name that is no pattern: {error}")),
+        match self.replicates {
+            None if self.judge == Judge::Confident => Err(ConfigError::Gate(
+                "judge is confident and replicates 0; the test needs replicates, for example 1000"
+                    .to_owned(),
+            )),
+            Some(n) if !(LEAST_REPLICATES..=MOST_REPLICATES).contains(&n) => {
+                Err(ConfigError::Gate(format!("replicates {}", few_replicates(n))))
+            }
             _ => Ok(()),
         }
     }
 }
 
-impl GroupsConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        let by_table = self.csv.is_some() && self.column.is_some();
-        let half = self.csv.is_some() != self.column.is_some();
-        if half || by_table == self.folder {
-            return Err(ConfigError::Gate(
-                "[gate.groups] needs either csv and column, or folder = true".to_owned(),
-            ));
-        }
-        Ok(())
-    }
+fn few_replicates(replicates: usize) -> String {
+    format!("is {replicates}; it must be 0, or between {LEAST_REPLICATES} and {MOST_REPLICATES}")
 }
 
-fn range(
-    name: &str,
-    value: f64,
-    allowed: std::ops::Range<f64>,
-    words: &'static str,
-) -> Result<(), ConfigError> {
-    if allowed.contains(&value) {
-        return Ok(());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_baseline_is_a_file_or_a_model_of_the_registry() {
+        let parse = |text| BaselineSource::parse(text, Path::new("/p"));
+        assert_eq!(parse("d/b.snap"), Ok(BaselineSource::File("/p/d/b.snap".into())));
+        for model in ["models:/street@champion", "models:/street/12"] {
+            assert_eq!(parse(model), Ok(BaselineSource::Model(model.to_owned())));
+        }
+        let broken = [
+            "",
+            "models:",
+            "models:/",
+            "models:/a",
+            "models:/@b",
+            "models:/a@",
+            "models:/a/b",
+            "models:/a/",
+            "models:a@b",
+            "models:/a/1@b",
+        ];
+        for text in broken {
+            assert!(parse(text).is_err(), "{text}");
+        }
     }
-    let (name, value) = (format!("[gate] {name}"), value.to_string());
-    Err(ConfigError::Range { name, value, range: words })
+
+    #[test]
+    fn the_schema_and_the_flags_have_the_same_ranges() {
+        let schema = super::super::schema::value();
+        let gate = &schema["properties"]["gate"]["properties"];
+        assert_eq!(gate["replicates"]["maximum"], MOST_REPLICATES);
+        assert_eq!(gate["confidence"]["minimum"], CONFIDENCES.start);
+        assert_eq!(gate["confidence"]["exclusiveMaximum"].as_f64(), Some(CONFIDENCES.end));
+        assert_eq!(gate["numeric_noise"]["maximum"], MOST_NOISE);
+    }
 }

@@ -9,8 +9,11 @@ mod fixes;
 mod flags;
 mod gate;
 mod metrics;
-mod mistake;
+mod mistakes;
+mod partition;
 mod project;
+mod rule;
+mod schema;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -20,16 +23,15 @@ pub use environment::{Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
     BlessFlags, Cli, Command, CompareFlags, EvalFlags, GateFlags, LabelKind, MetricsFlags,
-    OutputFormat, ProjectFlags,
+    OutputFormat, ProjectFlags, SchemaFlags, SchemaOf,
 };
-pub use gate::{
-    Correction, GateConfig, GroupsConfig, IntervalKind, Judge, Rule, SliceConfig, Tier,
-};
+pub use gate::{BaselineSource, Correction, GateConfig, Interval, Judge};
 pub(crate) use metrics::linspace;
 pub use metrics::{DetailsConfig, MetricsConfig, Rules};
-pub(crate) use mistake::nearest;
+pub use partition::{Condition, FileNamePattern, GroupsConfig, SliceConfig};
 pub use project::LabelMap;
-pub use settings::json_schema;
+pub use rule::{Rule, RuleMistake, Tier};
+pub use schema::json_schema;
 
 /// Why there is no valid configuration.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +53,18 @@ pub enum ConfigError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// `detgate.toml` is not as it should be: where, what, and what was meant.
-    #[error("{0}")]
-    Toml(String),
-    /// `[gate]` contradicts itself.
-    #[error("{0}")]
-    Gate(String),
+    /// `detgate.toml` is not as it should be.
+    #[error("{}:{line}:{column}: {what}", path.display())]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The character in the line, from 1.
+        column: usize,
+        /// What is wrong and what to do.
+        what: String,
+    },
     /// A JSON file is not as it should be.
     #[error("{}: {what}", path.display())]
     Invalid {
@@ -75,6 +83,9 @@ pub enum ConfigError {
         /// What it may be.
         range: &'static str,
     },
+    /// Settings of the gate that a flag made wrong, alone or together.
+    #[error("{0}")]
+    Gate(String),
     /// The folder of images is nowhere.
     #[error(
         "\"val_dir\" is {recorded}, which does not exist here, and no tail of it exists under {}; correct it in project_config.json or pass --images",
@@ -108,26 +119,6 @@ pub struct Preprocessing {
     pub max_size: u32,
     /// Epsilon of batch normalisation.
     pub norm_eps: f64,
-}
-
-/// Where the baseline comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BaselineSource {
-    /// This snapshot, with its detections beside it.
-    File(PathBuf),
-    /// A version of the registered model: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-    Model(String),
-}
-
-impl BaselineSource {
-    /// A path out of a flag is relative to where it was typed, one out of the settings to the root.
-    fn resolve(flag: Option<&PathBuf>, cwd: &Path, setting: &str, root: &Path) -> Self {
-        let text = flag.map_or(setting.into(), |flag| flag.to_string_lossy());
-        match text.starts_with("models:/") {
-            true => Self::Model(text.into_owned()),
-            false => Self::File(rebase(flag, cwd, Path::new(setting), root)),
-        }
-    }
 }
 
 /// How the model is registered.
@@ -170,9 +161,7 @@ pub struct Config {
     pub score_thr: f64,
     /// The practical protocol's IoU threshold.
     pub iou_thr: f64,
-    /// What the candidate is compared with.
-    pub baseline: BaselineSource,
-    /// How it is judged.
+    /// When a run passes.
     pub gate: GateConfig,
     /// Where the JSON report goes.
     pub report: PathBuf,
@@ -228,16 +217,10 @@ impl Config {
             skip_bad_images: flags.skip_bad_images || settings.inference.skip_bad_images,
             score_thr: flags.score_thr.unwrap_or(settings.practical.score_thr),
             iou_thr: flags.iou_thr.unwrap_or(settings.practical.iou_thr),
-            baseline: BaselineSource::resolve(
-                flags.project.baseline.as_ref(),
-                cwd,
-                &settings.gate.baseline,
-                &root,
-            ),
+            gate: settings.gate.resolve(&flags.project, &flags.gate, cwd, &root)?,
             report: rebase(flags.report.as_ref(), cwd, &settings.report.path, &root),
             tracking_uri: tracking_uri(flags, &settings),
             registry: registry(flags, &settings, &project),
-            gate: settings.gate.resolve(&flags.gate, &root)?,
             target_classes: project.target_classes,
             label_map,
             root,
@@ -294,8 +277,8 @@ impl BlessConfig {
     pub fn resolve(flags: &BlessFlags, cwd: &Path) -> Result<Self, ConfigError> {
         let root = root(&flags.project, cwd)?;
         let settings = settings::read(&root)?;
-        let flag = flags.project.baseline.as_ref();
-        match BaselineSource::resolve(flag, cwd, &settings.gate.baseline, &root) {
+        let gate = settings.gate.resolve(&flags.project, &GateFlags::default(), cwd, &root)?;
+        match gate.baseline {
             BaselineSource::File(baseline) => Ok(Self { baseline }),
             BaselineSource::Model(model) => Err(ConfigError::Gate(format!(
                 "the baseline is {model}; register a version and move its alias, or name a snapshot with --baseline"

@@ -1,15 +1,19 @@
 //! `detgate.toml`: every key, with its default.
+//!
+//! The doc comments here are what users read: they become the descriptions of the published JSON
+//! Schema. Deliberately absent: what a file must satisfy beyond the type and range of each key
+//! (`gate.rs`), and how mistakes are said (`mistakes.rs`).
 
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::gate::Gate;
-use super::{ConfigError, LabelKind, mistake};
+use super::{ConfigError, LabelKind, mistakes};
 
-/// The whole file; absent keys have their defaults.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+/// Settings of detgate for one project. Every key has a default; paths are relative to the project.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Settings {
     pub(super) data: Data,
@@ -21,13 +25,17 @@ pub(super) struct Settings {
     pub(super) registry: Registry,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+/// What is evaluated.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Data {
+    /// COCO ground truth; by default data/processed/coco_{classes}_val.json.
     pub(super) ground_truth: Option<PathBuf>,
+    /// The folder of the validation images; by default val_dir of project_config.json.
     pub(super) images: Option<PathBuf>,
+    /// Evaluate every category of the ground truth, not only those of the label map.
     pub(super) all_categories: bool,
-    /// 0 for all.
+    /// How many images are evaluated, in file order; 0 for all.
     pub(super) max_images: usize,
 }
 
@@ -37,15 +45,26 @@ impl Default for Data {
     }
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+/// The model, and how images are given to it.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Model {
+    /// The checkpoint; by default the newest best_*.pt in checkpoint_dir.
     pub(super) checkpoint: Option<PathBuf>,
+    /// Where the newest best_*.pt is looked for.
     pub(super) checkpoint_dir: PathBuf,
+    /// An exported TorchScript detector, evaluated instead of a checkpoint.
     pub(super) torchscript: Option<PathBuf>,
+    /// What the labels of the TorchScript detector are.
     pub(super) torchscript_labels: LabelKind,
+    /// Length of the short side of the model's input, pixels.
+    #[schemars(range(min = 1, max = 16384))]
     pub(super) min_size: u32,
+    /// Greatest length of the long side of the model's input, pixels.
+    #[schemars(range(min = 1, max = 16384))]
     pub(super) max_size: u32,
+    /// Epsilon of the model's batch normalisation.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub(super) norm_eps: f64,
 }
 
@@ -63,18 +82,25 @@ impl Default for Model {
     }
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+/// How all images are run.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Inference {
-    /// 0 for one per core.
+    /// Images evaluated at once, each on one thread; 0 for one per core.
     pub(super) workers: usize,
+    /// Count and list images that cannot be decoded instead of stopping.
     pub(super) skip_bad_images: bool,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+/// The thresholds of precision, recall and F1.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Practical {
+    /// Least score that counts.
+    #[schemars(range(min = 0, max = 1))]
     pub(super) score_thr: f64,
+    /// IoU from which a detection has found an object.
+    #[schemars(range(min = 0, max = 1))]
     pub(super) iou_thr: f64,
 }
 
@@ -84,9 +110,11 @@ impl Default for Practical {
     }
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+/// What is written.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Report {
+    /// Where the JSON report goes.
     pub(super) path: PathBuf,
 }
 
@@ -96,12 +124,17 @@ impl Default for Report {
     }
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+/// How a model that passed is registered in MLflow.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Registry {
+    /// Register a model that passed.
     pub(super) register: bool,
+    /// sqlite:///FILE or http(s)://HOST.
     pub(super) tracking_uri: String,
+    /// The MLflow experiment; by default {project_name}_evaluation.
     pub(super) experiment: Option<String>,
+    /// The name of the registered model; by default {project_name}_detector.
     pub(super) model_name: Option<String>,
 }
 
@@ -128,14 +161,8 @@ pub(super) fn read(root: &Path) -> Result<Settings, ConfigError> {
 
 /// Reads settings from a file that must be there.
 pub(super) fn read_file(path: &Path) -> Result<Settings, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-    toml::from_str(&text).map_err(|error| ConfigError::Toml(mistake::sentence(path, &text, &error)))
-}
-
-/// The JSON Schema of `detgate.toml`, for editors.
-pub fn json_schema() -> serde_json::Value {
-    let mut schema = schemars::schema_for!(Settings).to_value();
-    schema["title"] = "detgate.toml".into();
-    schema
+    match std::fs::read(path) {
+        Ok(bytes) => mistakes::parse(&bytes).map_err(|mistake| mistake.in_file(path.to_owned())),
+        Err(error) => Err(ConfigError::Read { path: path.to_owned(), error }),
+    }
 }

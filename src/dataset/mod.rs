@@ -8,6 +8,7 @@ mod annotation_file;
 mod class_list;
 mod folder;
 mod format;
+mod image_table;
 mod load;
 mod slices;
 mod voc;

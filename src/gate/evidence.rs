@@ -40,7 +40,7 @@ pub struct Evidence<'a> {
 /// All images, or a slice of them.
 #[derive(Debug, Clone)]
 pub(super) struct Part<'a> {
-    pub(super) slice: Option<&'a str>,
+    slice: Option<&'a str>,
     /// The unit of each image.
     pub(super) units: Vec<u32>,
     pub(super) candidate: Vec<Found<'a>>,
@@ -98,9 +98,13 @@ impl<'a> Evidence<'a> {
         Self { subject, parts: vec![whole], units: 0 }
     }
 
-    /// Every metric of either side, with its slice.
-    pub(super) fn metrics(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.parts.iter().flat_map(|part| part.metrics().map(|metric| (metric, part.slice)))
+    /// The name of every metric of either side, on all images and on each slice.
+    pub(super) fn names(&self) -> MetricTable {
+        let names = |part: &Part| {
+            let metrics = part.metrics().map(|metric| (part.full_name(metric), None));
+            metrics.collect::<Vec<_>>()
+        };
+        self.parts.iter().flat_map(names).collect()
     }
 
     /// Whether every rule of a policy has a metric here.
@@ -108,7 +112,7 @@ impl<'a> Evidence<'a> {
     /// # Errors
     /// [`GateError::RuleWithoutMetric`].
     pub fn check(&self, policy: &Policy) -> Result<(), GateError> {
-        policy.rules_for(self.metrics()).map(drop)
+        policy.rules_for(&self.names()).map(drop)
     }
 
     pub(super) fn has_both_sides(&self) -> bool {
@@ -139,6 +143,11 @@ impl<'a> Part<'a> {
             candidate_table: MetricTable::new(),
             baseline_table: None,
         }
+    }
+
+    /// A metric's name among all: `AP50/person@night`.
+    pub(super) fn full_name(&self, metric: &str) -> String {
+        self.slice.map_or_else(|| metric.to_owned(), |slice| format!("{metric}@{slice}"))
     }
 
     /// The metrics of either side, in name order.

@@ -12,10 +12,11 @@
 //! Deliberately absent: how intervals and p-values are computed ([`super::statistics`]), and words
 //! for people (`report`).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{Evidence, Part};
-use super::policy::full_name;
 use super::resampled::Resampled;
 use super::statistics::{self, Distribution, Interval};
 use super::{GateError, Policy, Snapshot};
@@ -280,8 +281,9 @@ pub fn judge(
 ) -> Result<Judgement, GateError> {
     let reasons = incomparable(candidate, baseline);
     let comparable = reasons.is_empty();
-    let rules = policy.rules_for(evidence.metrics())?;
-    let resamples = comparable && settings.replicates > 0 && evidence.has_both_sides();
+    let names = evidence.names();
+    let rules = policy.rules_for(&names)?.into_iter().collect();
+    let resamples = comparable && settings.replicates.is_some() && evidence.has_both_sides();
     if comparable && settings.judge == Judge::Confident && !resamples {
         return Err(GateError::NoDetections);
     }
@@ -294,7 +296,9 @@ pub fn judge(
     };
     let mut comparisons = Vec::new();
     for part in &evidence.parts {
-        let resampled = resamples.then(|| Resampled::new(evidence, part, settings)).transpose()?;
+        let resample = |replicates| Resampled::new(evidence, part, settings, replicates);
+        let replicates = settings.replicates.filter(|_| resamples);
+        let resampled = replicates.map(resample).transpose()?;
         comparisons.extend(judging.compare(part, resampled.as_ref()));
     }
     let tests = comparisons.iter().map(|comparison| comparison.tests.len()).sum();
@@ -307,7 +311,7 @@ pub fn judge(
         method: Method {
             judge: settings.judge,
             confidence: settings.confidence,
-            replicates: if resamples { settings.replicates } else { 0 },
+            replicates: settings.replicates.filter(|_| resamples).unwrap_or(0),
             seed: settings.seed,
             units: evidence.units,
             grouped: evidence.subject.groups.is_some(),
@@ -349,7 +353,7 @@ fn notes(
 ) -> Vec<String> {
     let (before, after) = (&baseline.provenance.engine, &candidate.provenance.engine);
     let engine = (before != after).then(|| format!("the baseline is of {before}, this is {after}"));
-    let alone = settings.replicates > 0 && !evidence.has_both_sides();
+    let alone = settings.replicates.is_some() && !evidence.has_both_sides();
     let detections = alone.then(|| {
         "the baseline's detections are not beside it, so there are no intervals; restore them, or bless a run"
             .to_owned()
@@ -363,7 +367,7 @@ type Distributions<'d> = &'d dyn Fn(f64, &dyn Fn(f64, f64) -> f64) -> Option<Dis
 /// What all comparisons have in common.
 struct Judging<'j> {
     policy: &'j Policy,
-    rules: &'j std::collections::BTreeMap<String, Rule>,
+    rules: &'j BTreeMap<&'j str, Rule>,
     settings: &'j GateConfig,
     has_baseline: bool,
     /// Images, or groups of images, of the whole.
@@ -385,8 +389,8 @@ impl Judging<'_> {
         let interval = change
             .and_then(|change| distribution(change, &|before, after| after - before))
             .map(|changes| changes.interval(self.settings.confidence));
-        let name = full_name(metric, part.slice);
-        let rule = self.rules.get(&name).copied();
+        let name = part.full_name(metric);
+        let rule = self.rules.get(name.as_str()).copied();
         let mut comparison = Comparison {
             metric: name,
             baseline,

@@ -23,6 +23,7 @@ pub use statistics::Interval;
 
 use std::path::PathBuf;
 
+use crate::config::RuleMistake;
 use crate::detections::coco_results::ResultsError;
 use crate::metrics::EvaluateError;
 
@@ -37,21 +38,21 @@ pub enum GateError {
         "[gate.metrics] has no rule; leave it out for the defaults, or judge at least one metric"
     )]
     NoRules,
-    /// A rule that every run would satisfy.
-    #[error(
-        "the rule [gate.metrics] {pattern:?} demands nothing; give it max_drop, max_relative_drop, min or must_improve_by"
-    )]
-    EmptyRule {
+    /// A rule that every run would satisfy, or none can.
+    #[error("the rule [gate.metrics] {pattern:?}: {mistake}")]
+    BadRule {
         /// The rule's metric pattern.
         pattern: String,
+        /// What is wrong with it.
+        mistake: RuleMistake,
     },
     /// A rule that cannot act would be a gate that is silently open.
-    #[error("the rule [gate.metrics] {pattern:?} matches no metric of this run; {advice}")]
+    #[error("the rule [gate.metrics] {pattern:?} matches no metric of this run; {hint}")]
     RuleWithoutMetric {
         /// The rule's metric pattern.
         pattern: String,
-        /// What was probably meant, or a few names that exist.
-        advice: String,
+        /// The nearest names that exist.
+        hint: String,
     },
     /// Two images have the same id.
     #[error(transparent)]

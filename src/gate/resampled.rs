@@ -3,7 +3,7 @@
 use super::GateError;
 use super::evidence::{Evidence, Part};
 use super::statistics::Distribution;
-use crate::config::{GateConfig, IntervalKind};
+use crate::config::{GateConfig, Interval};
 use crate::metrics::bootstrap::{Replicates, Sample, Weights};
 
 /// The groups of images that the jackknife leaves out, one at a time, at most: what is learnt from it
@@ -29,6 +29,7 @@ impl Resampled {
         evidence: &Evidence,
         part: &Part,
         settings: &GateConfig,
+        replicates: usize,
     ) -> Result<Self, GateError> {
         let subject = &evidence.subject;
         let sample =
@@ -39,8 +40,8 @@ impl Resampled {
             baseline: baseline.replicate(weights),
             candidate: candidate.replicate(weights),
         };
-        let drawn = Weights::bootstrap(evidence.units, settings.replicates, settings.seed);
-        let bca = settings.interval == IntervalKind::Bca;
+        let drawn = Weights::bootstrap(evidence.units, replicates, settings.seed);
+        let bca = settings.interval == Interval::Bca;
         Ok(Self {
             bootstrap: pair(&drawn),
             jackknife: bca.then(|| pair(&Weights::jackknife(evidence.units, FOLDS))),
