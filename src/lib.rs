@@ -20,3 +20,5 @@ pub mod gate;
 #[cfg(feature = "mlflow")]
 pub mod registry;
 pub mod report;
+#[cfg(feature = "harness")]
+pub mod harness;

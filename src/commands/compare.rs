@@ -4,14 +4,13 @@ use std::path::Path;
 
 use detgate::config::{CompareConfig, CompareFlags, OutputFormat};
 use detgate::dataset::Dataset;
-use detgate::detections::coco_results::{self, ByImage};
+use detgate::detections::coco_results;
 use detgate::gate::{
-    self, Evidence, Fingerprint, Found, MetricTable, Policy, Recorded, Snapshot, judge,
+    self, Division, Evidence, Fingerprint, Found, MetricTable, Policy, Recorded, Snapshot, judge,
 };
 use detgate::matching::practical::PracticalParams;
 use detgate::report::{self, DataSummary, Report, Thresholds, terminal};
 
-use super::division::{Division, evaluate};
 use super::metrics::{ground_truth, require_known_images, start_threads};
 use super::origin;
 use crate::{exit_code, say};
@@ -34,18 +33,16 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
     let (before, after) = (before.by_image(&dataset.images), after.by_image(&dataset.images));
     require_known_images(&config.baseline, config.skip_unknown_images, &before)?;
     require_known_images(&config.candidate, config.skip_unknown_images, &after)?;
-    let (before, after) = (on_images(&dataset, &before), on_images(&dataset, &after));
+    let (before, after) = (before.on(&dataset.images), after.on(&dataset.images));
     let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
     let images = dataset.images.iter().collect();
     let division = Division::of(&config.gate, practical, &dataset, images)?;
-    division.say_notices();
-    let subject = division.subject();
-    let evaluation = evaluate(&subject, &after)?;
-    let metrics = evaluate(&subject, &before)?.table();
-    let baseline = snapshot(&config.baseline, &dataset, &config, metrics)?;
-    let candidate = snapshot(&config.candidate, &dataset, &config, evaluation.table())?;
+    division.notices().for_each(|notice| eprintln!("note: {notice}"));
+    let baseline = snapshot(&config.baseline, &dataset, &config, division.table(&before)?)?;
     let recorded = Some(&baseline.metrics);
-    let evidence = Evidence::gather(subject, &evaluation, &after, Some(&before), recorded)?;
+    let (evidence, evaluation) =
+        Evidence::gather(division.subject(), &after, Some(&before), recorded)?;
+    let candidate = snapshot(&config.candidate, &dataset, &config, evaluation.table())?;
     let judgement = judge(&candidate, Some(&baseline), &evidence, &policy, &config.gate)?;
     let report = Report {
         schema: report::SCHEMA,
@@ -64,10 +61,6 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
     Ok(exit_code(judgement.verdict))
 }
 
-fn on_images<'a>(dataset: &'a Dataset, by_image: &'a ByImage) -> Vec<Found<'a>> {
-    std::iter::zip(&dataset.images, by_image.images.iter().map(AsRef::as_ref)).collect()
-}
-
 /// Both sides are measured here and now, in the same way: what is compared is comparable.
 fn snapshot(
     path: &Path,
@@ -76,9 +69,8 @@ fn snapshot(
     metrics: MetricTable,
 ) -> anyhow::Result<Snapshot> {
     let mut fingerprint = Fingerprint::default();
-    fingerprint.record("ground_truth_blake3", &dataset.digest);
-    fingerprint.record("score_thr", config.score_thr);
-    fingerprint.record("iou_thr", config.iou_thr);
+    let images = dataset.images.len();
+    fingerprint.record_evaluation(dataset, images, config.score_thr, config.iou_thr);
     let provenance = origin::provenance(path)?;
     Ok(Snapshot {
         schema: gate::SCHEMA,

@@ -9,13 +9,13 @@ use detgate::dataset::{self, Category, Classes, Dataset, ImageRecord};
 use detgate::detections::{Detection, Detector, coco_results};
 use detgate::gate::stored::Stored;
 use detgate::gate::{
-    self, Evidence, Fingerprint, Judgement, MetricTable, Policy, Recorded, Snapshot, judge,
+    self, Division, Evidence, Fingerprint, Judgement, MetricTable, Policy, Recorded, Snapshot,
+    judge,
 };
 use detgate::inference::{self, ImageResult};
 use detgate::matching::practical::PracticalParams;
 use detgate::report::{self, DataSummary, Progress, Report, SkippedImage, Thresholds, terminal};
 
-use super::division::{Division, evaluate};
 use super::{baseline, bless, origin, register};
 use crate::{exit_code, say};
 
@@ -50,11 +50,10 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     let division = divide(images.iter().map(|(image, _)| *image).collect())?;
     let snapshot = baseline.as_ref().map(|baseline| &baseline.snapshot);
     let recorded = snapshot.map(|snapshot| &snapshot.metrics);
-    division.say_notices();
-    let subject = division.subject();
-    let evaluation = evaluate(&subject, &images)?;
+    division.notices().for_each(|notice| eprintln!("note: {notice}"));
+    let (evidence, evaluation) =
+        Evidence::gather(division.subject(), &images, before.as_deref(), recorded)?;
     candidate.metrics = evaluation.table();
-    let evidence = Evidence::gather(subject, &evaluation, &images, before.as_deref(), recorded)?;
     let judgement = judge(&candidate, snapshot, &evidence, &policy, &config.gate)?;
     let report = Report {
         schema: report::SCHEMA,

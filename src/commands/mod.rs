@@ -3,7 +3,6 @@
 mod baseline;
 pub(crate) mod bless;
 pub(crate) mod compare;
-mod division;
 pub(crate) mod eval;
 pub(crate) mod metrics;
 mod origin;

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CompareFlags, ConfigError, GateConfig, OutputFormat, ProjectFlags, settings, unit};
+use super::{
+    CompareFlags, ConfigError, GateConfig, GateFlags, OutputFormat, ProjectFlags, settings, unit,
+};
 
 /// Two results files, and how to judge one against the other.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,16 +38,12 @@ impl CompareConfig {
     /// A [`ConfigError`] that names the file or key.
     pub fn resolve(flags: &CompareFlags, cwd: &Path) -> Result<Self, ConfigError> {
         let policy = flags.policy.as_ref().map(|path| cwd.join(path));
-        let settings = policy.as_deref().map(settings::read_file).transpose()?.unwrap_or_default();
-        let folder = policy.as_deref().and_then(Path::parent).unwrap_or(cwd);
-        let settings::Practical { score_thr, iou_thr } = settings.practical;
-        unit("score_thr", score_thr)?;
-        unit("iou_thr", iou_thr)?;
+        let (gate, (score_thr, iou_thr)) = policy_settings(policy.as_deref(), &flags.gate, cwd)?;
         Ok(Self {
             gt: cwd.join(&flags.gt),
             baseline: cwd.join(&flags.baseline),
             candidate: cwd.join(&flags.candidate),
-            gate: settings.gate.resolve(&ProjectFlags::default(), &flags.gate, cwd, folder)?,
+            gate,
             score_thr,
             iou_thr,
             format: flags.format,
@@ -54,4 +52,28 @@ impl CompareConfig {
             threads: flags.threads,
         })
     }
+}
+
+/// `[gate]` of a `detgate.toml`, or the default, with the practical protocol's least score and IoU
+/// threshold.
+///
+/// # Errors
+/// A [`ConfigError`] that names the file or key.
+#[cfg(feature = "harness")]
+pub(crate) fn policy_file(path: Option<&Path>) -> Result<(GateConfig, (f64, f64)), ConfigError> {
+    policy_settings(path, &GateFlags::default(), Path::new(""))
+}
+
+fn policy_settings(
+    path: Option<&Path>,
+    flags: &GateFlags,
+    cwd: &Path,
+) -> Result<(GateConfig, (f64, f64)), ConfigError> {
+    let settings = path.map(settings::read_file).transpose()?.unwrap_or_default();
+    let folder = path.and_then(Path::parent).unwrap_or(cwd);
+    let settings::Practical { score_thr, iou_thr } = settings.practical;
+    unit("score_thr", score_thr)?;
+    unit("iou_thr", iou_thr)?;
+    let gate = settings.gate.resolve(&ProjectFlags::default(), flags, cwd, folder)?;
+    Ok((gate, (score_thr, iou_thr)))
 }

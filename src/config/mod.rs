@@ -19,6 +19,8 @@ mod settings;
 use std::path::{Path, PathBuf};
 
 pub use compare::CompareConfig;
+#[cfg(feature = "harness")]
+pub(crate) use compare::policy_file;
 pub use environment::{Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{

@@ -178,6 +178,13 @@ pub struct ByImage<'r> {
     pub ambiguous: BTreeSet<ImageKey<'r>>,
 }
 
+impl ByImage<'_> {
+    /// With the images that they were dealt to.
+    pub fn on<'a>(&'a self, records: &'a [ImageRecord]) -> Vec<(&'a ImageRecord, &'a [Detection])> {
+        records.iter().zip(self.images.iter().map(AsRef::as_ref)).collect()
+    }
+}
+
 /// Reads a results file, which may be packed with gzip or Zstandard, on rayon's current pool.
 ///
 /// # Errors

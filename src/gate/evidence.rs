@@ -3,7 +3,7 @@
 //! Metrics on slices are always computed from detections, never read from a snapshot: a slice may be
 //! defined anew without making a baseline useless.
 
-use super::{GateError, MetricTable, Policy};
+use super::{GateError, MetricTable};
 use crate::dataset::{Category, ImageRecord, Slice};
 use crate::detections::Detection;
 use crate::matching::coco::CocoParams;
@@ -52,39 +52,39 @@ pub(super) struct Part<'a> {
 }
 
 impl<'a> Evidence<'a> {
-    /// Both sides on the same images, in the same order: `evaluation` is the candidate's on all of
-    /// them, `recorded` are the baseline's metrics of then, which go before those that follow from its
-    /// detections.
+    /// Both sides on the same images, in the same order, and the candidate's evaluation on all of them.
+    /// `recorded` are the baseline's metrics of then,
+    /// which go before those that follow from its detections.
     ///
     /// # Errors
     /// [`GateError::Evaluate`], where two images have the same id.
     pub fn gather(
         subject: Subject<'a>,
-        evaluation: &Evaluation,
         candidate: &[Found<'a>],
         baseline: Option<&[Found<'a>]>,
         recorded: Option<&MetricTable>,
-    ) -> Result<Self, GateError> {
+    ) -> Result<(Self, Evaluation), GateError> {
         let images: Vec<usize> = (0..candidate.len()).collect();
         let mut whole = Part::new(&subject, None, &images, candidate, baseline);
+        let evaluation = subject.evaluate(candidate)?;
         whole.candidate_table = evaluation.table();
         whole.baseline_table = match (recorded, &whole.baseline) {
             (Some(recorded), _) => Some(recorded.clone()),
-            (None, Some(baseline)) => Some(evaluate(&subject, baseline)?.table()),
+            (None, Some(baseline)) => Some(subject.evaluate(baseline)?.table()),
             (None, None) => None,
         };
         let mut parts = vec![whole];
         for slice in subject.slices {
             let mut part =
                 Part::new(&subject, Some(&slice.name), &slice.images, candidate, baseline);
-            part.candidate_table = evaluate(&subject, &part.candidate)?.table();
+            part.candidate_table = subject.evaluate(&part.candidate)?.table();
             if let Some(baseline) = &part.baseline {
-                part.baseline_table = Some(evaluate(&subject, baseline)?.table());
+                part.baseline_table = Some(subject.evaluate(baseline)?.table());
             }
             parts.push(part);
         }
         let units = parts[0].units.iter().max().map_or(0, |&last| last as usize + 1);
-        Ok(Self { subject, parts, units })
+        Ok((Self { subject, parts, units }, evaluation))
     }
 
     /// Metrics that were measured elsewhere, of which nothing but the values is known.
@@ -107,22 +107,19 @@ impl<'a> Evidence<'a> {
         self.parts.iter().flat_map(names).collect()
     }
 
-    /// Whether every rule of a policy has a metric here.
-    ///
-    /// # Errors
-    /// [`GateError::RuleWithoutMetric`].
-    pub fn check(&self, policy: &Policy) -> Result<(), GateError> {
-        policy.rules_for(&self.names()).map(drop)
-    }
-
     pub(super) fn has_both_sides(&self) -> bool {
         self.parts[0].baseline.is_some()
     }
 }
 
-fn evaluate(subject: &Subject, images: &[Found]) -> Result<Evaluation, GateError> {
-    let coco = CocoParams::default();
-    Ok(metrics::evaluate(subject.categories, images, &subject.practical, &coco)?)
+impl Subject<'_> {
+    /// Both protocols' metrics.
+    ///
+    /// # Errors
+    /// [`GateError::Evaluate`], where two images have the same id.
+    pub fn evaluate(&self, images: &[Found]) -> Result<Evaluation, GateError> {
+        Ok(metrics::evaluate(self.categories, images, &self.practical, &CocoParams::default())?)
+    }
 }
 
 impl<'a> Part<'a> {

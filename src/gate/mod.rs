@@ -3,6 +3,7 @@
 //! Deliberately absent: how metrics are computed, and what happens after a verdict. Only this
 //! module can make a [`Passed`], and only a `Passed` can be registered.
 
+mod division;
 mod evidence;
 mod fingerprint;
 mod judge;
@@ -12,6 +13,7 @@ mod snapshot;
 pub mod statistics;
 pub mod stored;
 
+pub use division::Division;
 pub use evidence::{Evidence, Found, Subject};
 pub use fingerprint::Fingerprint;
 pub use judge::{
@@ -24,6 +26,7 @@ pub use statistics::Interval;
 use std::path::PathBuf;
 
 use crate::config::RuleMistake;
+use crate::dataset::SliceError;
 use crate::detections::coco_results::ResultsError;
 use crate::metrics::EvaluateError;
 
@@ -54,6 +57,9 @@ pub enum GateError {
         /// The nearest names that exist.
         hint: String,
     },
+    /// Images cannot be divided into slices or groups.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
     /// Two images have the same id.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),

@@ -76,15 +76,28 @@ impl Snapshot {
                 return Err(GateError::Io { action: "read", path: path.to_owned(), error });
             }
         };
+        Self::parse(&text, path).map(Some)
+    }
+
+    /// Reads a snapshot's text; `path` is where it stands.
+    ///
+    /// # Errors
+    /// [`GateError::Malformed`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, GateError> {
         let malformed = |reason: String| GateError::Malformed { path: path.to_owned(), reason };
         let parse_error = |error: serde_json::Error| malformed(error.to_string());
         // Another version may lack fields: its number is looked at before them.
-        let Version { schema } = serde_json::from_str(body(&text)).map_err(parse_error)?;
+        let Version { schema } = serde_json::from_str(body(text)).map_err(parse_error)?;
         if schema != SCHEMA {
             return Err(malformed(format!("its schema is {schema}, this detgate reads {SCHEMA}")));
         }
-        let snapshot = serde_json::from_str(body(&text)).map_err(parse_error)?;
-        Ok(Some(snapshot))
+        serde_json::from_str(body(text)).map_err(parse_error)
+    }
+
+    /// The snapshot without insta's header.
+    pub fn body(&self) -> String {
+        // Every value has a JSON form.
+        serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
     /// Writes the snapshot whole or not at all.
@@ -125,8 +138,7 @@ impl Snapshot {
 
 impl std::fmt::Display for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let json = serde_json::to_string_pretty(self).map_err(|_| std::fmt::Error)?;
-        write!(f, "---\nsource: detgate\nexpression: evaluation\n---\n{json}\n")
+        write!(f, "---\nsource: detgate\nexpression: evaluation\n---\n{}\n", self.body())
     }
 }
 

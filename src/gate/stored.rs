@@ -54,6 +54,18 @@ impl Stored {
         path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
+    /// Writes them beside the baseline, if it or the candidate waiting for review refers to them.
+    ///
+    /// # Errors
+    /// A [`GateError`] that names the file.
+    pub fn write_if_wanted(&self, baseline: &Path) -> Result<(), GateError> {
+        let path = path(baseline, &self.digest);
+        if !path.exists() && wanted(baseline)?.contains(&path) {
+            self.write(baseline)?;
+        }
+        Ok(())
+    }
+
     /// Writes them beside the baseline, if they are not there yet.
     ///
     /// # Errors
@@ -99,12 +111,7 @@ pub fn read(baseline: &Path, snapshot: &Snapshot) -> Result<Option<Results>, Gat
 /// # Errors
 /// A [`GateError`] that names the file.
 pub fn tidy(baseline: &Path) -> Result<(), GateError> {
-    let mut wanted = BTreeSet::new();
-    for path_of in [baseline.to_owned(), Snapshot::pending_path(baseline)] {
-        let snapshot = Snapshot::read(&path_of)?;
-        let digest = snapshot.and_then(|snapshot| snapshot.detections_blake3);
-        wanted.extend(digest.map(|digest| path(baseline, &digest)));
-    }
+    let wanted = wanted(baseline)?;
     let folder = baseline.parent().filter(|folder| !folder.as_os_str().is_empty());
     let Ok(entries) = folder.unwrap_or(Path::new(".")).read_dir() else { return Ok(()) };
     for entry in entries.flatten() {
@@ -115,6 +122,16 @@ pub fn tidy(baseline: &Path) -> Result<(), GateError> {
         }
     }
     Ok(())
+}
+
+/// The detections that the baseline and the candidate waiting for review refer to.
+fn wanted(baseline: &Path) -> Result<BTreeSet<PathBuf>, GateError> {
+    let mut wanted = BTreeSet::new();
+    for snapshot in [baseline.to_owned(), Snapshot::pending_path(baseline)] {
+        let digest = Snapshot::read(&snapshot)?.and_then(|snapshot| snapshot.detections_blake3);
+        wanted.extend(digest.map(|digest| path(baseline, &digest)));
+    }
+    Ok(wanted)
 }
 
 /// Whether a file has the name of detections of this baseline.

@@ -144,7 +144,11 @@ fn finding(finding: Finding) -> &'static str {
 
 /// The verdict in words, ending in a line break.
 pub fn verdict(report: &Report) -> String {
-    let judgement = &report.judgement;
+    self::judgement(report.judgement)
+}
+
+/// As [`verdict`], where there is no report.
+pub fn judgement(judgement: &Judgement) -> String {
     let judged = judgement.comparisons.iter().filter(|c| !c.tests.is_empty()).count();
     let rules = count(judged, "judged metric");
     let lines =
