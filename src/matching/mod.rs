@@ -16,6 +16,7 @@ pub mod lvis;
 mod params;
 pub mod practical;
 pub(crate) mod prepare;
+pub mod tide;
 
 pub use iou::{iou, iou_matrix};
 

@@ -19,6 +19,7 @@ mod ranking;
 mod sum;
 pub mod summary;
 pub mod tally;
+pub mod tide;
 
 use std::collections::BTreeMap;
 
