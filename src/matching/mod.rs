@@ -13,6 +13,7 @@ pub mod coco;
 pub mod confusion;
 pub mod iou;
 pub mod lvis;
+pub mod pairing;
 mod params;
 pub mod practical;
 pub(crate) mod prepare;

@@ -7,6 +7,7 @@
 //! Deliberately absent: any judgement of the numbers (`gate`), any layout (`report`), and the limit
 //! on the number of images, which the caller applies to both protocols alike.
 
+pub mod calibration;
 pub mod coco;
 pub mod confusion;
 pub mod details;

@@ -5,13 +5,14 @@
 writes FOLDER/random_<seed>.json for COUNT seeds, with --edge-cases also the hand-made sets, and with --arrays
 beside each FOLDER/<name>.f64: precision, scores and recall (LVIS: precision and recall), little-endian, in C order.
 The data sets are COCO's and the references pycocotools and practical_oracle.py; with --lvis LVIS's and lvis; with
---tide made of TIDE's mistakes, and the reference is tidecv.
+--tide made of TIDE's mistakes, and the references are tidecv and calibration_oracle.py.
 """
 
 import argparse
 import json
 import pathlib
 
+import calibration_oracle
 import coco_oracle
 import datasets
 import lvis_datasets
@@ -40,7 +41,8 @@ def lvis_record(dataset):
 def tide_record(dataset):
     import tide_oracle
 
-    return {"dataset": dataset, "tide": tide_oracle.expectation(copy(dataset))}, []
+    tide, calibration = tide_oracle.expectation(copy(dataset)), calibration_oracle.expectation(dataset)
+    return {"dataset": dataset, "tide": tide, "calibration": calibration}, []
 
 
 def write(folder, name, record, arrays):

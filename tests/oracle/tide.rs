@@ -1,4 +1,4 @@
-//! Data sets full of mistakes, and what the package `tidecv` says about them.
+//! Data sets full of mistakes, and what the package `tidecv` and `calibration_oracle.py` say about them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,24 @@ pub struct TideRecord {
     dataset: Dataset,
     /// `None` where the package fails for want of data.
     pub tide: Option<Expectation>,
+    pub calibration: CalibrationExpectation,
+}
+
+#[derive(Deserialize)]
+pub struct CalibrationExpectation {
+    pub la_ece: Option<f64>,
+    pub ece: Option<f64>,
+    pub pooled: ReliabilityExpectation,
+    pub per_class: Vec<ReliabilityExpectation>,
+}
+
+#[derive(Deserialize)]
+pub struct ReliabilityExpectation {
+    pub detections: u64,
+    pub la_ece: Option<f64>,
+    pub ece: Option<f64>,
+    /// Number of detections, and means of score, of being right, and of the IoU of what is right.
+    pub bins: Vec<[Option<f64>; 4]>,
 }
 
 /// The package's results, in percent; `None` where its mean is one of no classes.
