@@ -12,6 +12,7 @@ pub mod coco;
 pub mod confusion;
 pub mod details;
 pub mod operating_points;
+pub mod losses;
 mod outcomes;
 pub mod per_image;
 pub mod lvis;
