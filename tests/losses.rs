@@ -189,18 +189,20 @@ fn truth() -> impl Strategy<Value = Vec<GroundTruth>> {
     prop::collection::vec(object, 0..6)
 }
 
+/// An image's ground truth, and what either side says about it.
+type Parts = (Vec<GroundTruth>, Vec<Detection>, Vec<Detection>);
+
 /// Both sides of a few images.
 fn sides() -> impl Strategy<Value = (Vec<Image>, Vec<Image>)> {
     let image = (truth(), detections(), detections());
     prop::collection::vec(image, 0..6).prop_map(|images| {
-        let side =
-            |pick: fn(&(Vec<GroundTruth>, Vec<Detection>, Vec<Detection>)) -> Vec<Detection>| {
-                let image = |(id, parts): (usize, &(Vec<GroundTruth>, _, _))| {
-                    (oracle::record(id as i64, parts.0.clone()), pick(parts))
-                };
-                images.iter().enumerate().map(image).collect()
+        let side = |pick: fn(&Parts) -> &Vec<Detection>| {
+            let image = |(id, parts): (usize, &Parts)| {
+                (oracle::record(id as i64, parts.0.clone()), pick(parts).clone())
             };
-        (side(|parts| parts.1.clone()), side(|parts| parts.2.clone()))
+            images.iter().enumerate().map(image).collect()
+        };
+        (side(|parts| &parts.1), side(|parts| &parts.2))
     })
 }
 

@@ -209,15 +209,15 @@ fn unshared(a: &[FalsePositive], b: &[FalsePositive]) -> (Vec<FalsePositive>, Ve
             let same = dt.bbox == other.bbox;
             let overlap = if same { f64::INFINITY } else { iou(&dt.bbox, &other.bbox) };
             if overlap >= IOU_THR {
-                // The same order whichever side comes first: two pairs that differ only by being
-                // mirrored have no box in common.
-                candidates.push((descending_key(overlap), i.min(j), i.max(j), i, j));
+                // The result is the same whichever side comes first: of pairs that share a box
+                // the other box decides, and pairs that share none do not compete.
+                candidates.push((descending_key(overlap), i, j));
             }
         }
     }
     candidates.sort_unstable();
     let (mut shared_a, mut shared_b) = (vec![false; a.len()], vec![false; b.len()]);
-    for (.., i, j) in candidates {
+    for (_, i, j) in candidates {
         if !shared_a[i] && !shared_b[j] {
             (shared_a[i], shared_b[j]) = (true, true);
         }
