@@ -22,3 +22,8 @@ pub mod registry;
 pub mod report;
 #[cfg(feature = "harness")]
 pub mod harness;
+
+/// The README's Rust is compiled and run.
+#[cfg(all(doctest, feature = "harness"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -97,6 +97,7 @@ fn with_report<T>(
         fingerprint: &candidate.fingerprint,
         evaluation,
         judgement: &judgement,
+        why: None,
     })
 }
 

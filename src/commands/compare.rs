@@ -7,6 +7,7 @@ use detgate::dataset::Dataset;
 use detgate::detections::coco_results;
 use detgate::gate::{
     self, Division, Evidence, Fingerprint, Found, MetricTable, Policy, Recorded, Snapshot, judge,
+    why,
 };
 use detgate::matching::practical::PracticalParams;
 use detgate::report::{self, DataSummary, Report, Thresholds, terminal};
@@ -44,6 +45,7 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
         Evidence::gather(division.subject(), &after, Some(&before), recorded)?;
     let candidate = snapshot(&config.candidate, &dataset, &config, evaluation.table())?;
     let judgement = judge(&candidate, Some(&baseline), &evidence, &policy, &config.gate)?;
+    let why = why(&division.subject(), &before, &after)?;
     let report = Report {
         schema: report::SCHEMA,
         checkpoint: &candidate.provenance,
@@ -52,6 +54,7 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
         fingerprint: &candidate.fingerprint,
         evaluation: &evaluation,
         judgement: &judgement,
+        why: Some(&why),
     };
     say(&match (config.format, config.quiet) {
         (OutputFormat::Json, _) => report.to_json()?,

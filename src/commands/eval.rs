@@ -10,7 +10,7 @@ use detgate::detections::{Detection, Detector, coco_results};
 use detgate::gate::stored::Stored;
 use detgate::gate::{
     self, Division, Evidence, Fingerprint, Judgement, MetricTable, Policy, Recorded, Snapshot,
-    judge,
+    judge, why,
 };
 use detgate::inference::{self, ImageResult};
 use detgate::matching::practical::PracticalParams;
@@ -55,6 +55,8 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
         Evidence::gather(division.subject(), &images, before.as_deref(), recorded)?;
     candidate.metrics = evaluation.table();
     let judgement = judge(&candidate, snapshot, &evidence, &policy, &config.gate)?;
+    let subject = division.subject();
+    let why = before.as_deref().map(|before| why(&subject, before, &images)).transpose()?;
     let report = Report {
         schema: report::SCHEMA,
         checkpoint: &candidate.provenance,
@@ -63,6 +65,7 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
         fingerprint: &candidate.fingerprint,
         evaluation: &evaluation,
         judgement: &judgement,
+        why: why.as_ref(),
     };
     say(&if flags.quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
     write_report(&config, &report, &images)?;

@@ -50,7 +50,7 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
     };
     clock.lap("details");
     let report = MetricsReport {
-        schema: report::SCHEMA,
+        schema: report::METRICS_SCHEMA,
         data: subject(&dataset, &results),
         numbers,
         details: details.as_ref(),

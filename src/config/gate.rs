@@ -15,8 +15,8 @@ use super::mistakes::Mistake;
 use super::partition::{GroupsConfig, GroupsTable, SliceConfig, SliceTable};
 use super::{ConfigError, Rule};
 
-/// Fewer replicates than this cannot say where 95 % of them lie.
-const LEAST_REPLICATES: usize = 100;
+/// Fewer replicates than this cannot say where 95 % of them lie (`gate::statistics` asks for as many).
+const LEAST_REPLICATES: usize = 200;
 /// More than this costs memory and tells no more.
 const MOST_REPLICATES: usize = 100_000;
 /// Larger changes than this are no numerical noise.
@@ -43,7 +43,7 @@ pub(super) struct Gate {
     pub(super) numeric_noise: f64,
     /// How intervals are made from the bootstrap's replicates.
     pub(super) interval: Interval,
-    /// Replicates of the bootstrap, 100 to 100000; 0 for none, and no intervals.
+    /// Replicates of the bootstrap, 200 to 100000; 0 for none, and no intervals.
     #[schemars(range(min = 0, max = 100000))]
     pub(super) replicates: usize,
     /// The seed of the bootstrap: with the same seed the same intervals.

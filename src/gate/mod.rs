@@ -12,6 +12,7 @@ mod resampled;
 mod snapshot;
 pub mod statistics;
 pub mod stored;
+mod why;
 
 pub use division::Division;
 pub use evidence::{Evidence, Found, Subject};
@@ -22,6 +23,7 @@ pub use judge::{
 pub use policy::Policy;
 pub use snapshot::{Provenance, Recorded, SCHEMA, Snapshot};
 pub use statistics::Interval;
+pub use why::{ChangedImage, ClassThreshold, Sides, Why, why};
 
 use std::path::PathBuf;
 
@@ -63,6 +65,9 @@ pub enum GateError {
     /// Two images have the same id.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// The two sides cannot be explained beside each other.
+    #[error("{0}")]
+    Why(String),
     /// Confidence needs both sides' detections.
     #[error(
         "judge = \"confident\" needs the baseline's detections, which are not beside it; restore them from version control, or evaluate and bless again"

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-use super::Report;
+use super::{Report, why_text};
 use crate::config::{Correction, Rule, Tier};
 use crate::gate::{Comparison, Demand, Finding, Interval, Judgement, Test, Verdict};
 
@@ -30,11 +30,12 @@ pub fn tables(report: &Report) -> String {
         text += &format!(", {} skipped", count(data.skipped_images.len(), "image"));
     }
     text += &format!(
-        "\n\nscore >= {}, IoU >= {}\n{}\n\n{}\n\n{}",
+        "\n\nscore >= {}, IoU >= {}\n{}\n\n{}\n\n{}{}",
         report.settings.score_thr,
         report.settings.iou_thr,
         practical_table(report).trim_fmt(),
         gate_table(report).trim_fmt(),
+        report.why.map_or_else(String::new, |why| why_text::text(why, report)),
         verdict(report)
     );
     text
@@ -255,7 +256,7 @@ fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-fn value(value: Option<f64>) -> String {
+pub(super) fn value(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), number)
 }
 
@@ -263,7 +264,7 @@ fn number(value: f64) -> String {
     format!("{value:.4}")
 }
 
-fn signed(change: f64) -> String {
+pub(super) fn signed(change: f64) -> String {
     format!("{change:+.4}")
 }
 
@@ -271,7 +272,7 @@ fn interval_text(interval: &Interval) -> String {
     format!("[{}, {}]", signed(interval.low), signed(interval.high))
 }
 
-fn plain<const N: usize>(header: [&str; N]) -> Table {
+pub(super) fn plain<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE).set_header(header);
     table
