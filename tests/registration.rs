@@ -60,14 +60,53 @@ fn what_passed_is_registered_and_what_regressed_is_not() {
         "import mlflow; c = mlflow.MlflowClient(); \
          v = c.get_model_version('detgate_demo', '1'); r = c.get_run(v.run_id); \
          tops = sorted(a.path for a in c.list_artifacts(v.run_id)); \
-         files = sorted(a.path for t in tops for a in c.list_artifacts(v.run_id, t)); \
+         files = sorted(a.path for t in tops for a in c.list_artifacts(v.run_id, t) \
+                        if not a.path.endswith('.zst')); \
          print(r.info.status, r.info.run_name[:5], r.data.params['score_threshold'], \
                'AP50/person' in r.data.metrics, 'tp/car' in r.data.metrics, v.tags['verdict'], \
                v.source == f'runs:/{v.run_id}/model_ckpt', files)",
     );
     assert_eq!(
         logged,
-        "FINISHED eval_ 0.5 True True passed True ['config/labelmap.json', \
+        "FINISHED eval_ 0.5 True True passed True ['baseline/baseline.snap', 'config/labelmap.json', \
          'config/project_config.json', 'model_ckpt/best_demo.pt', 'reports/evaluation.json']"
     );
+}
+
+/// A team whose champion is an alias of the registry needs no snapshot in its repository.
+#[test]
+fn a_registered_version_can_be_the_baseline() {
+    let Some(python) = mlflow_python() else { return };
+    let demo = Demo::whole();
+    let against = |reference: &str, arguments: &[&str]| {
+        eval(&demo, &python, &[&["--no-register", "--baseline", reference], arguments].concat())
+    };
+    let said = |output: &Output| {
+        let (out, err) = (&output.stdout, &output.stderr);
+        format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+    };
+    let none_yet = against("models:/detgate_demo@champion", &[]);
+    assert_eq!(none_yet.status.code(), Some(4), "{}", said(&none_yet));
+
+    assert_eq!(eval(&demo, &python, &[]).status.code(), Some(0));
+    ask_mlflow(
+        &demo,
+        &python,
+        "import mlflow; c = mlflow.MlflowClient(); \
+         c.set_registered_model_alias('detgate_demo', 'champion', '1')",
+    );
+    std::fs::remove_file(demo.path("baseline.snap")).unwrap();
+    let same = against("models:/detgate_demo@champion", &[]);
+    assert_eq!(same.status.code(), Some(0), "{}", said(&same));
+    let damaged = ["--checkpoint", "models/damaged/best_damaged.pt"];
+    let worse = against("models:/detgate_demo/1", &damaged);
+    assert_eq!(worse.status.code(), Some(1), "{}", said(&worse));
+    // With intervals: the version keeps its detections.
+    assert!(said(&worse).contains("95 %"), "{}", said(&worse));
+    assert!(
+        !demo.path("baseline.snap.new").exists(),
+        "the registry's baseline is not ours to write"
+    );
+    let absent = against("models:/detgate_demo/99", &[]);
+    assert_eq!(absent.status.code(), Some(4), "{}", said(&absent));
 }
