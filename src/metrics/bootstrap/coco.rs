@@ -9,7 +9,7 @@
 use rayon::prelude::*;
 
 use super::kernel::{
-    Counts, Effect, Entry, LANES, Lanes, Row, Totals, average_precision, cumulate,
+    Counts, Effect, Entry, LANES, Lanes, Path, Row, Totals, average_precision, cumulate,
 };
 use super::weights::Weights;
 use crate::dataset::ImageRecord;
@@ -264,9 +264,10 @@ impl Area {
         cumulate(&self.ranked, &self.ends, block, upto);
         let mut tp = [0; LANES];
         let aps = std::array::from_fn(|t| {
-            let totals = Totals::new(&self.entries[t], block);
+            let entries = &self.entries[t][..];
+            let totals = Totals::new(entries, block);
             (0..LANES).for_each(|l| tp[l] += totals.tp[l]);
-            average_precision(&self.entries[t], block, upto, positives, &totals)
+            average_precision(Path { entries, block, upto, positives, totals: &totals })
         });
         (aps, recall(tp, positives))
     }
