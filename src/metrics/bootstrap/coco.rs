@@ -150,12 +150,6 @@ struct Area {
     entries: [Vec<Entry>; THRESHOLDS],
 }
 
-/// What a thread needs again and again.
-#[derive(Default)]
-pub(super) struct Scratch {
-    upto: Vec<Lanes<i32>>,
-}
-
 impl Class {
     fn new(ranked: &[Ranked], positives: &[Positives]) -> Option<Self> {
         let areas: [Option<Area>; AREAS] = std::array::from_fn(|a| {
@@ -173,18 +167,18 @@ impl Class {
     /// The 12 numbers, `[names][replicates]`; NaN where undefined.
     pub(super) fn replicate(&self, weights: &Weights) -> Vec<Vec<f64>> {
         let blocks = (0..weights.blocks()).into_par_iter();
-        let blocks: Vec<[Lanes<f64>; 12]> = blocks
-            .map_init(Scratch::default, |scratch, b| self.block(weights.block(b), scratch))
-            .collect();
+        let blocks: Vec<[Lanes<f64>; 12]> =
+            blocks.map_init(Vec::new, |upto, b| self.block(weights.block(b), upto)).collect();
         (0..12).map(|i| weights.joined(blocks.iter().map(|block| block[i]))).collect()
     }
 
-    fn block(&self, block: &[Row], scratch: &mut Scratch) -> [Lanes<f64>; 12] {
+    /// `upto` is overwritten: a thread uses it again and again.
+    fn block(&self, block: &[Row], upto: &mut Vec<Lanes<i32>>) -> [Lanes<f64>; 12] {
         let mut numbers = [[f64::NAN; LANES]; 12];
         for (a, area) in self.areas.iter().enumerate() {
             let Some(area) = area else { continue };
             let positives = area.positives.weigh(block).map(f64::from);
-            let (aps, ar) = area.evaluate(block, &positives, scratch);
+            let (aps, ar) = area.evaluate(block, &positives, upto);
             let ap = mean(&aps);
             let mut set = |place: usize, values: Lanes<f64>| {
                 numbers[place] = defined(values, &positives);
@@ -258,9 +252,8 @@ impl Area {
         &self,
         block: &[Row],
         positives: &Lanes<f64>,
-        scratch: &mut Scratch,
+        upto: &mut Vec<Lanes<i32>>,
     ) -> ([Lanes<f64>; THRESHOLDS], Lanes<f64>) {
-        let upto = &mut scratch.upto;
         cumulate(&self.ranked, &self.ends, block, upto);
         let mut tp = [0; LANES];
         let aps = std::array::from_fn(|t| {
