@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::kernel::{
     Counts, Effect, Entry, LANES, Lanes, Path, Row, Totals, average_precision, cumulate,
 };
-use super::weights::Weights;
+use super::weights::Drawn;
 use crate::dataset::ImageRecord;
 use crate::detections::Detection;
 use crate::matching::coco::{ImageMatches, Plan, match_image};
@@ -165,7 +165,7 @@ impl Class {
     }
 
     /// The 12 numbers, `[names][replicates]`; NaN where undefined.
-    pub(super) fn replicate(&self, weights: &Weights) -> Vec<Vec<f64>> {
+    pub(super) fn replicate(&self, weights: &Drawn) -> Vec<Vec<f64>> {
         let blocks = (0..weights.blocks()).into_par_iter();
         let blocks: Vec<[Lanes<f64>; 12]> =
             blocks.map_init(Vec::new, |upto, b| self.block(weights.block(b), upto)).collect();
