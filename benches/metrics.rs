@@ -178,7 +178,7 @@ fn bootstrap(c: &mut Criterion) {
     for replicates in [100, 1000] {
         let weights = Weights::bootstrap(units.len(), replicates, 0);
         group.bench_function(format!("replicate_val_{replicates}"), |b| {
-            b.iter(|| sample.replicate(black_box(&weights)))
+            b.iter(|| sample.replicate(black_box(&weights)).unwrap())
         });
     }
 }

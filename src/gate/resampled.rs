@@ -36,15 +36,17 @@ impl Resampled {
             |images| Sample::new(subject.categories, images, &part.units, &subject.practical);
         let baseline = sample(part.baseline.as_deref().unwrap_or(&[]))?;
         let candidate = sample(&part.candidate)?;
-        let pair = |weights: &Weights| Pair {
-            baseline: baseline.replicate(weights),
-            candidate: candidate.replicate(weights),
+        let pair = |weights: &Weights| -> Result<Pair, GateError> {
+            Ok(Pair {
+                baseline: baseline.replicate(weights)?,
+                candidate: candidate.replicate(weights)?,
+            })
         };
         let drawn = Weights::bootstrap(evidence.units, replicates, settings.seed);
         let bca = settings.interval == Interval::Bca;
         Ok(Self {
-            bootstrap: pair(&drawn),
-            jackknife: bca.then(|| pair(&Weights::jackknife(evidence.units, FOLDS))),
+            bootstrap: pair(&drawn)?,
+            jackknife: bca.then(|| pair(&Weights::jackknife(evidence.units, FOLDS))).transpose()?,
         })
     }
 

@@ -1,252 +1,120 @@
-//! All metrics over resampled images, without evaluating anything again.
+//! Both protocols' metrics over resampled images: the engine of the paired bootstrap.
 //!
-//! Which detection finds which object is decided on each image alone, so an image that is drawn twice
-//! says the same twice. And the order of the detections' scores does not depend on which images are
-//! drawn. So every image is matched and every class sorted **once** ([`Sample::new`]); a replicate is
-//! then a walk along the ranks in which each image counts as often as it was drawn
-//! ([`Sample::replicate`]).
+//! Nothing is matched or sorted twice. A detection's outcome depends on its image alone, so a resample
+//! of images only changes how often each detection counts: every class is ranked once ([`Sample`]), and
+//! a replicate is a walk along the ranks with other [`Weights`]. The walk takes as many replicates along
+//! as fit into vector registers (`kernel`).
 //!
-//! A replicate equals an evaluation of the data set in which each image stands as often as it was
-//! drawn, but for one thing: where detections of one image and class have equal scores, the copies of an
-//! image are ranked detection by detection, not copy by copy.
+//! What holds, and is tested:
+//! - With weights of 1, [`Replicates`] are the values of [`evaluate`](super::evaluate), up to the order
+//!   of additions; and a replicate is the evaluation of the data set in which every image is repeated
+//!   as often as it was drawn, copies being neighbours. Only where detections *of one image and class*
+//!   have equal scores do they differ: copies would rank a, b, a, b; here they rank a, a, b, b. (Equal
+//!   scores of different images are in the images' order, as ever.)
+//! - A class of which no ground truth was drawn is absent: undefined in that replicate, and not in its
+//!   means. Means are thus over the classes that the replicate has, as pycocotools would have it.
+//! - The result does not depend on the number of threads, to the last bit.
 //!
-//! COCO's settings are [`CocoParams::default`]'s. Deliberately absent: intervals and any other
-//! statistics of the replicates (`gate`).
+//! Sources: Efron, *Bootstrap methods*, Ann. Statist. 7 (1979); Koehn, *Statistical significance tests
+//! for machine translation evaluation*, EMNLP 2004, for pairing: both sides are given the same weights.
+//!
+//! Deliberately absent: intervals, p-values and everything else that is concluded (`gate`); settings
+//! of the COCO protocol: it is always [`CocoParams::default`]; counts of 2^31 and more weighted
+//! detections of one class.
 
-mod curve;
+mod coco;
+mod kernel;
 mod practical;
-mod ranked;
+mod replicates;
 mod weights;
-
-use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use self::curve::{AreaCurves, Values};
-use self::practical::{PracticalClass, PracticalCounts};
-use self::ranked::RankedClass;
+pub use self::replicates::Replicates;
+use self::weights::Drawn;
 pub use self::weights::Weights;
-use self::weights::{LANES, Row};
-use super::practical::Counts;
 use super::{EvaluateError, check_unique};
 use crate::dataset::{Category, ImageRecord};
 use crate::detections::Detection;
 use crate::matching::coco::{CocoParams, Plan};
 use crate::matching::practical::PracticalParams;
-use crate::matching::{self};
 
-/// The names of the 12 numbers, in the order of [`super::CocoSummary::named`].
-const COCO: [&str; 12] =
-    ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
-
-/// One side's detections and ground truth, ranked once per class.
+/// One side's detections and ground truth, ranked once per class, ready to be re-weighted.
 pub struct Sample {
-    /// Of the COCO protocol, by ascending id.
-    coco_names: Vec<String>,
-    coco: Vec<RankedClass>,
+    /// Names of the COCO protocol's classes, by ascending id, and the classes; `None` without ground
+    /// truth.
+    coco: Vec<(String, Option<coco::Class>)>,
+    /// Names of the practical protocol's classes, in the order in which they were given.
     practical_names: Vec<String>,
-    practical: Vec<PracticalClass>,
+    practical: practical::Classes,
+    /// Units must be fewer than the weights have.
+    least_units: usize,
 }
 
 impl Sample {
-    /// Matches and ranks. `units[i]` is the unit of `images[i]` among all that are resampled, whether
-    /// all of them are here or, on a slice, only some.
+    /// `units[i]` is the unit of `images[i]`. A slice is evaluated by giving its images only, with the
+    /// units that they have among all. Runs on rayon's current pool.
     ///
     /// # Errors
-    /// [`EvaluateError`], where two images share an id.
+    /// [`EvaluateError`], where two images have the same id, or there is not one unit per image.
     pub fn new(
         categories: &[Category],
         images: &[(&ImageRecord, &[Detection])],
         units: &[u32],
         practical: &PracticalParams,
     ) -> Result<Self, EvaluateError> {
+        if images.len() != units.len() {
+            return Err(EvaluateError::Units { images: images.len(), units: units.len() });
+        }
         let plan = Plan::new(categories, &CocoParams::default())?;
-        let matched: Vec<_> = images
-            .par_iter()
-            .enumerate()
-            .map(|(i, (image, dts))| {
-                let gts = &image.ground_truth;
-                (
-                    matching::coco::match_image(image.id, gts, dts, &plan),
-                    matching::practical::match_image(i as u64, gts, dts, practical),
-                )
-            })
-            .collect();
-        let mut by_id: Vec<_> =
-            matched.iter().zip(units).map(|((coco, _), &unit)| (coco, unit)).collect();
-        by_id.sort_by_key(|(image, _)| image.image_id);
-        check_unique("id", by_id.iter().map(|(image, _)| image.image_id))?;
-        let rows = ranked::deal(&plan, by_id.into_iter());
-        let in_order = matched.iter().zip(units).map(|((_, practical), &unit)| (practical, unit));
-        let name = |category: &Category| category.name.clone();
+        let rows = images.iter().zip(units);
+        let mut rows: Vec<_> = rows.map(|(&(image, dts), &unit)| (image, dts, unit)).collect();
+        let practical = practical::rank(categories, &rows, practical);
+        // Of equal scores the COCO protocol ranks that of the lower image id first.
+        rows.sort_unstable_by_key(|(image, ..)| image.id);
+        check_unique("id", rows.iter().map(|(image, ..)| image.id))?;
+        let names = plan.categories().iter().map(|category| category.name.clone());
         Ok(Self {
-            coco_names: plan.categories().iter().map(name).collect(),
-            coco: rows.into_par_iter().map(|rows| rows.rank(&plan)).collect(),
-            practical_names: categories.iter().map(name).collect(),
-            practical: practical::deal(categories, in_order),
+            coco: names.zip(coco::rank(&plan, &rows)).collect(),
+            practical_names: categories.iter().map(|category| category.name.clone()).collect(),
+            practical,
+            least_units: units.iter().max().map_or(0, |&unit| unit as usize + 1),
         })
     }
 
-    /// Every metric in every replicate, on rayon's current pool; the same with any number of threads.
+    /// Every metric in every replicate. Runs on rayon's current pool.
     ///
-    /// # Panics
-    /// Where a unit of [`Sample::new`] is not among those of `weights`.
-    pub fn replicate(&self, weights: &Weights) -> Replicates {
-        let blocks: Vec<Vec<Values>> = (0..weights.blocks())
-            .into_par_iter()
-            .map(|block| self.block(&weights.block(block)))
-            .collect();
-        let count = weights.replicates();
-        let column = |metric: usize| {
-            let values = blocks.iter().flat_map(|block| block[metric]);
-            values.take(count).collect()
+    /// # Errors
+    /// [`EvaluateError::UnknownUnit`], where an image's unit is not among those of `weights`.
+    pub fn replicate(&self, weights: &Weights) -> Result<Replicates, EvaluateError> {
+        if self.least_units > weights.units() {
+            let unit = self.least_units - 1;
+            return Err(EvaluateError::UnknownUnit { unit, units: weights.units() });
+        }
+        let parts = weights.drawn().map(|drawn| Replicates::new(self, &drawn));
+        Ok(parts
+            .reduce(Replicates::append)
+            .unwrap_or_else(|| Replicates::new(self, &Drawn::none())))
+    }
+
+    fn coco_names(&self) -> impl Iterator<Item = &str> {
+        self.coco.iter().map(|(name, _)| name.as_str())
+    }
+
+    fn practical_names(&self) -> impl Iterator<Item = &str> {
+        self.practical_names.iter().map(String::as_str)
+    }
+
+    /// `[classes][metrics][replicates]`.
+    fn coco(&self, weights: &Drawn) -> Vec<Option<Vec<Vec<f64>>>> {
+        let replicate = |(_, class): &(String, Option<coco::Class>)| {
+            class.as_ref().map(|class| class.replicate(weights))
         };
-        let names = self.names();
-        // Of classes with the same name the last one counts, as in `Evaluation::table`.
-        let metrics = names.into_iter().zip(0..).map(|(name, metric)| (name, column(metric)));
-        Replicates { metrics: metrics.collect() }
+        self.coco.par_iter().map(replicate).collect()
     }
 
-    /// In the order of [`Self::block`].
-    fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = COCO.map(str::to_owned).to_vec();
-        for class in &self.coco_names {
-            names.extend(COCO.map(|metric| format!("{metric}/{class}")));
-        }
-        names.extend(["precision", "recall", "f1", "mAP50_approx"].map(str::to_owned));
-        for class in &self.practical_names {
-            let metrics = ["precision", "recall", "f1", "ap50_approx"];
-            names.extend(metrics.map(|metric| format!("{metric}/{class}")));
-        }
-        names
-    }
-
-    /// Every metric in the replicates of a block; NaN is undefined.
-    fn block(&self, weights: &[Row]) -> Vec<Values> {
-        let mut room = Vec::new();
-        let classes: Vec<[Values; 12]> =
-            self.coco.iter().map(|class| coco(class, weights, &mut room)).collect();
-        let mut values: Vec<Values> = (0..12).map(|metric| mean(&classes, metric)).collect();
-        values.extend(classes.iter().flatten());
-        let counts: Vec<PracticalCounts> =
-            self.practical.iter().map(|class| class.counts(weights)).collect();
-        practical(&counts, &mut values);
-        values
-    }
-}
-
-/// The 12 numbers of one class.
-fn coco(class: &RankedClass, weights: &[Row], room: &mut Vec<Row>) -> [Values; 12] {
-    let nothing = |area: &ranked::RankedArea| area.positives.is_empty();
-    if class.areas.iter().all(nothing) {
-        return [[f64::NAN; LANES]; 12];
-    }
-    let areas: Vec<AreaCurves> =
-        class.areas.iter().map(|area| curve::curves(class, area, weights, room)).collect();
-    let [all, small, medium, large] = &areas[..] else { unreachable!("COCO has four area ranges") };
-    let recall = |limit: usize| {
-        let found = curve::weighted(&class.limited[limit], weights);
-        over_positives(all, |lane| f64::from(found[lane]) / all.found.len() as f64)
-    };
-    [
-        ap(all, 0..10),
-        ap(all, 0..1),
-        ap(all, 5..6),
-        ap(small, 0..10),
-        ap(medium, 0..10),
-        ap(large, 0..10),
-        recall(0),
-        recall(1),
-        ar(all),
-        ar(small),
-        ar(medium),
-        ar(large),
-    ]
-}
-
-/// Mean over some thresholds; undefined where nothing is to be found.
-fn ap(area: &AreaCurves, thresholds: std::ops::Range<usize>) -> Values {
-    let ap = &area.ap[thresholds];
-    std::array::from_fn(|lane| match area.positives[lane] {
-        0 => f64::NAN,
-        _ => ap.iter().map(|ap| ap[lane]).sum::<f64>() / ap.len() as f64,
-    })
-}
-
-fn ar(area: &AreaCurves) -> Values {
-    over_positives(area, |lane| {
-        let found: u64 = area.found.iter().map(|found| u64::from(found[lane])).sum();
-        found as f64 / area.found.len() as f64
-    })
-}
-
-fn over_positives(area: &AreaCurves, found: impl Fn(usize) -> f64) -> Values {
-    std::array::from_fn(|lane| match area.positives[lane] {
-        0 => f64::NAN,
-        positives => found(lane) / f64::from(positives),
-    })
-}
-
-/// Over the classes in which a number is defined.
-fn mean(classes: &[[Values; 12]], metric: usize) -> Values {
-    std::array::from_fn(|lane| {
-        let values = classes.iter().map(|class| class[metric][lane]);
-        let (sum, count) = values
-            .filter(|value| !value.is_nan())
-            .fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
-        if count == 0 { f64::NAN } else { sum / f64::from(count) }
-    })
-}
-
-/// Appends the practical protocol's numbers, over all classes and for each.
-fn practical(classes: &[PracticalCounts], values: &mut Vec<Values>) {
-    let total = |of: fn(&PracticalCounts) -> &Row| {
-        let mut sum = [0; LANES];
-        for class in classes {
-            for (sum, count) in sum.iter_mut().zip(of(class)) {
-                *sum += count;
-            }
-        }
-        sum
-    };
-    let all = [total(|c| &c.found), total(|c| &c.false_positives), total(|c| &c.missed)];
-    values.extend(ratios(&all[0], &all[1], &all[2]));
-    values.push(std::array::from_fn(|lane| {
-        let sum: f64 = classes.iter().map(|class| class.ap50_approx[lane]).sum();
-        if classes.is_empty() { 0.0 } else { sum / classes.len() as f64 }
-    }));
-    for class in classes {
-        values.extend(ratios(&class.found, &class.false_positives, &class.missed));
-        values.push(class.ap50_approx);
-    }
-}
-
-fn ratios(found: &Row, false_positives: &Row, missed: &Row) -> [Values; 3] {
-    let mut ratios = [[0.0; LANES]; 3];
-    for lane in 0..LANES {
-        let count = |row: &Row| u64::from(row[lane]);
-        let counts = Counts::new(count(found), count(false_positives), count(missed));
-        ratios[0][lane] = counts.precision;
-        ratios[1][lane] = counts.recall;
-        ratios[2][lane] = counts.f1;
-    }
-    ratios
-}
-
-/// Every metric, by the names of [`super::Evaluation::table`], in every replicate.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Replicates {
-    metrics: BTreeMap<String, Vec<f64>>,
-}
-
-impl Replicates {
-    /// The metrics' names, ascending.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.metrics.keys().map(String::as_str)
-    }
-
-    /// A metric's value in each replicate, NaN where it is undefined; `None` for an unknown name.
-    pub fn values(&self, name: &str) -> Option<&[f64]> {
-        self.metrics.get(name).map(Vec::as_slice)
+    /// `[classes][metrics][replicates]`.
+    fn practical(&self, weights: &Drawn) -> Vec<Vec<Vec<f64>>> {
+        self.practical.classes.par_iter().map(|class| class.replicate(weights)).collect()
     }
 }

@@ -1,88 +1,181 @@
-//! The practical protocol's counts and `ap50_approx` of one class, for a block of replicates.
+//! The practical protocol's ranked lists, and its numbers in a block of replicates.
+//!
+//! Deliberately absent: names, and the mean over classes ([`super::replicates`]).
 
-use super::curve::{Values, weighted};
-use super::weights::{LANES, Row};
-use crate::dataset::Category;
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use super::kernel::{Counts, LANES, Lanes, Row, cumulate};
+use super::weights::Drawn;
+use crate::dataset::{Category, ImageRecord};
+use crate::detections::Detection;
 use crate::matching::descending_key;
-use crate::matching::practical::ImageMatches;
+use crate::matching::practical::{ImageMatches, PracticalParams, match_image};
+use crate::metrics::practical::Counts as Tally;
 
-/// A class's detections at or above the score threshold, ranked.
+/// Precision, recall and F1, in the order of the table.
+pub(super) const RATIOS: [&str; 3] = ["precision", "recall", "f1"];
+
+/// All classes.
+pub(super) struct Classes {
+    /// In the order in which the categories were given.
+    pub(super) classes: Vec<Class>,
+    found: Counts,
+    detections: Counts,
+    ground_truths: Counts,
+}
+
+/// One class's detections at or above the score threshold, ranked.
 #[derive(Default)]
-pub(super) struct PracticalClass {
-    /// Units with their ground truths.
-    positives: Vec<(u32, u32)>,
-    /// Score as a key, unit, and whether a ground truth was found.
+pub(super) struct Class {
+    /// Units of the ground truths.
+    ground_truths: Counts,
+    /// Units of the detections, by descending score.
+    ranked: Vec<u32>,
+    /// For every true positive, how many of `ranked` there are up to it; and all of them.
+    ends: Vec<u32>,
+    /// Units of the true positives, by descending score.
+    found: Vec<u32>,
+}
+
+/// What one class has on the images.
+#[derive(Clone, Default)]
+struct Rows {
+    /// Units.
+    ground_truths: Vec<u32>,
+    /// Key that ascends where scores descend, unit, and whether a ground truth was found.
     dts: Vec<(u64, u32, bool)>,
 }
 
-/// What a class comes to.
-pub(super) struct PracticalCounts {
-    pub(super) found: Row,
-    pub(super) false_positives: Row,
-    pub(super) missed: Row,
-    pub(super) ap50_approx: Values,
+/// Matches the images, in their order, and ranks their detections.
+pub(super) fn rank(
+    categories: &[Category],
+    images: &[(&ImageRecord, &[Detection], u32)],
+    params: &PracticalParams,
+) -> Classes {
+    let matches = |(image, dts, _): &(&ImageRecord, &[Detection], u32)| {
+        match_image(0, &image.ground_truth, dts, params)
+    };
+    let matches: Vec<ImageMatches> = images.par_iter().map(matches).collect();
+    let units = images.iter().map(|&(_, _, unit)| unit);
+    let rows = deal(categories, matches.iter().zip(units));
+    let all = |f: fn(&Rows) -> Vec<u32>| Counts::new(rows.iter().flat_map(f).map(|unit| (unit, 1)));
+    let found = |rows: &Rows| rows.dts.iter().filter(|dt| dt.2).map(|dt| dt.1).collect();
+    Classes {
+        found: all(found),
+        detections: all(|rows| rows.dts.iter().map(|dt| dt.1).collect()),
+        ground_truths: all(|rows| rows.ground_truths.clone()),
+        classes: rows.into_par_iter().map(Class::new).collect(),
+    }
 }
 
-/// Deals the matches of all images, in the order of the annotation file, out to the classes.
-pub(super) fn deal<'m>(
+/// Sorts what belongs to each class out of the images; other classes are not evaluated.
+fn deal<'i>(
     categories: &[Category],
-    images: impl Iterator<Item = (&'m ImageMatches, u32)>,
-) -> Vec<PracticalClass> {
-    let mut places: Vec<(i64, usize)> = (0..).zip(categories).map(|(k, c)| (c.id, k)).collect();
-    places.sort_unstable();
-    let place = |id: &i64| {
-        let found = places.binary_search_by_key(id, |&(id, _)| id).ok()?;
-        Some(places[found].1)
-    };
-    let mut classes: Vec<PracticalClass> = Vec::new();
-    classes.resize_with(categories.len(), PracticalClass::default);
+    images: impl Iterator<Item = (&'i ImageMatches, u32)>,
+) -> Vec<Rows> {
+    let places: HashMap<i64, usize> = categories.iter().map(|c| c.id).zip(0..).collect();
+    let mut rows = vec![Rows::default(); categories.len()];
     for (image, unit) in images {
-        for k in image.gt_category_ids.iter().filter_map(place) {
-            classes[k].positives.push((unit, 1));
+        for &k in image.gt_category_ids.iter().filter_map(|id| places.get(id)) {
+            rows[k].ground_truths.push(unit);
         }
-        let dts = image.category_ids.iter().zip(&image.scores).zip(&image.found);
-        for ((category_id, &score), found) in dts {
-            if let Some(k) = place(category_id) {
-                classes[k].dts.push((descending_key(score), unit, found.is_some()));
+        for ((id, &score), found) in image.category_ids.iter().zip(&image.scores).zip(&image.found)
+        {
+            if let Some(&k) = places.get(id) {
+                rows[k].dts.push((descending_key(score), unit, found.is_some()));
             }
         }
     }
-    classes.iter_mut().for_each(|class| class.dts.sort_by_key(|&(key, _, _)| key));
-    classes
+    rows
 }
 
-impl PracticalClass {
-    pub(super) fn counts(&self, weights: &[Row]) -> PracticalCounts {
-        let positives = weighted(&self.positives, weights);
-        let (mut ranks, mut found, mut area) = ([0u32; LANES], [0u32; LANES], [0.0; LANES]);
-        for &(_, unit, is_found) in &self.dts {
-            let row = &weights[unit as usize];
-            if is_found {
-                // Weight w is w detections, one after the other.
-                for lane in 0..LANES {
-                    for i in 1..=row[lane] {
-                        area[lane] += f64::from(found[lane] + i) / f64::from(ranks[lane] + i);
-                    }
-                    found[lane] += row[lane];
-                }
-            }
-            for lane in 0..LANES {
-                ranks[lane] += row[lane];
+/// In one block of replicates.
+struct Block {
+    /// [`RATIOS`].
+    ratios: [Lanes<f64>; 3],
+    ap50_approx: Lanes<f64>,
+}
+
+impl Class {
+    fn new(rows: Rows) -> Self {
+        let Rows { ground_truths, mut dts } = rows;
+        // Stable: equal scores keep the order of the images.
+        dts.sort_by_key(|dt| dt.0);
+        let found_at = (1..).zip(&dts).filter(|(_, dt)| dt.2).map(|(end, _)| end);
+        Self {
+            ground_truths: Counts::new(ground_truths.into_iter().map(|unit| (unit, 1))),
+            ends: found_at.chain([dts.len() as u32]).collect(),
+            found: dts.iter().filter(|dt| dt.2).map(|dt| dt.1).collect(),
+            ranked: dts.iter().map(|dt| dt.1).collect(),
+        }
+    }
+
+    /// Precision, recall, F1 and `ap50_approx`, `[4][replicates]`.
+    pub(super) fn replicate(&self, weights: &Drawn) -> Vec<Vec<f64>> {
+        let blocks = (0..weights.blocks()).into_par_iter();
+        let blocks: Vec<Block> =
+            blocks.map_init(Vec::new, |upto, b| self.block(weights.block(b), upto)).collect();
+        let mut rows: Vec<Vec<f64>> =
+            (0..3).map(|i| weights.joined(blocks.iter().map(|block| block.ratios[i]))).collect();
+        rows.push(weights.joined(blocks.iter().map(|block| block.ap50_approx)));
+        rows
+    }
+
+    fn block(&self, block: &[Row], upto: &mut Vec<Lanes<i32>>) -> Block {
+        cumulate(&self.ranked, &self.ends, block, upto);
+        let ground_truths = self.ground_truths.weigh(block);
+        let (tp, area) = area_below(&self.found, block, upto);
+        let detections = upto.last().copied().unwrap_or_default();
+        let ap50_approx = std::array::from_fn(|l| match ground_truths[l] {
+            0 => 0.0,
+            ground_truths => area[l] / f64::from(ground_truths),
+        });
+        Block { ratios: ratios(&tp, &detections, &ground_truths), ap50_approx }
+    }
+}
+
+/// True positives, and the sum of precision at each of them. One that is drawn w times has w
+/// neighbouring ranks, all of them true positives.
+fn area_below(found: &[u32], block: &[Row], upto: &[Lanes<i32>]) -> (Lanes<i32>, Lanes<f64>) {
+    let (mut tp, mut area) = ([0; LANES], [0.0; LANES]);
+    for (&unit, upto) in found.iter().zip(upto) {
+        let weights = block[unit as usize].map(i32::from);
+        let most = weights.iter().copied().max().unwrap_or(0);
+        for i in 1..=most {
+            for l in 0..LANES {
+                let rank = upto[l] - weights[l] + i;
+                let precision = f64::from(tp[l] + i) / f64::from(rank.max(1));
+                area[l] += if i <= weights[l] { precision } else { 0.0 };
             }
         }
-        let mut counts = PracticalCounts {
-            found,
-            false_positives: [0; LANES],
-            missed: [0; LANES],
-            ap50_approx: [0.0; LANES],
+        (0..LANES).for_each(|l| tp[l] += weights[l]);
+    }
+    (tp, area)
+}
+
+fn ratios(tp: &Lanes<i32>, detections: &Lanes<i32>, ground_truths: &Lanes<i32>) -> [Lanes<f64>; 3] {
+    let mut ratios = [[0.0; LANES]; 3];
+    for l in 0..LANES {
+        let (fp, fn_) = (detections[l] - tp[l], ground_truths[l] - tp[l]);
+        let tally = Tally::new(tp[l] as u64, fp as u64, fn_ as u64);
+        for (row, value) in ratios.iter_mut().zip([tally.precision, tally.recall, tally.f1]) {
+            row[l] = value;
+        }
+    }
+    ratios
+}
+
+impl Classes {
+    /// Precision, recall and F1 over all classes (micro), `[3][replicates]`.
+    pub(super) fn replicate_global(&self, weights: &Drawn) -> Vec<Vec<f64>> {
+        let block = |b: usize| {
+            let block = weights.block(b);
+            let weigh = |counts: &Counts| counts.weigh(block);
+            ratios(&weigh(&self.found), &weigh(&self.detections), &weigh(&self.ground_truths))
         };
-        for lane in 0..LANES {
-            counts.false_positives[lane] = ranks[lane] - found[lane];
-            counts.missed[lane] = positives[lane].saturating_sub(found[lane]);
-            if positives[lane] > 0 {
-                counts.ap50_approx[lane] = area[lane] / f64::from(positives[lane]);
-            }
-        }
-        counts
+        let blocks: Vec<_> = (0..weights.blocks()).into_par_iter().map(block).collect();
+        (0..3).map(|i| weights.joined(blocks.iter().map(|block| block[i]))).collect()
     }
 }

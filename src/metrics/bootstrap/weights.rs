@@ -1,14 +1,12 @@
 //! How often each image counts in each replicate.
 
+use std::ops::Range;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
 
-/// Replicates that are computed at once: neighbours in memory, so that the compiler adds them with
-/// vector instructions.
-pub(super) const LANES: usize = 16;
-
-/// One count, or sum of counts, for each replicate of a block.
-pub(super) type Row = [u32; LANES];
+use super::kernel::{LANES, Lanes, Row};
 
 /// Multiplicities of the units in each replicate; a unit is an image, or a group of images that
 /// belong together, such as a video.
@@ -69,21 +67,78 @@ impl Weights {
         }
     }
 
-    /// Blocks of [`LANES`] replicates.
+    /// How often a unit counts in a replicate; 0 where there is no such unit or replicate. Draws the whole
+    /// replicate: for many units see [`Self::replicate`].
+    pub fn of(&self, replicate: usize, unit: usize) -> u32 {
+        if replicate >= self.replicates {
+            return 0;
+        }
+        self.replicate(replicate).get(unit).copied().unwrap_or(0)
+    }
+
+    /// Neighbouring replicates, as many at a time as fit well into memory.
+    pub(super) fn drawn(&self) -> impl Iterator<Item = Drawn> {
+        const BYTES: usize = 1 << 26;
+        let blocks = (BYTES / (LANES * self.units.max(1))).max(1);
+        let starts = (0..self.replicates).step_by(blocks * LANES);
+        starts
+            .map(move |start| Drawn::new(self, start..self.replicates.min(start + blocks * LANES)))
+    }
+}
+
+/// The multiplicities of some replicates, ready to be weighed with.
+///
+/// A byte each. That a unit is drawn more than 255 times has a probability below 1/255!, whatever the
+/// number of units; it would count 255 times.
+pub(super) struct Drawn {
+    units: usize,
+    replicates: usize,
+    /// `[blocks, units]` of rows with a weight per replicate of the block; 0 beyond the last replicate.
+    rows: Vec<Row>,
+}
+
+impl Drawn {
+    /// No replicate.
+    pub(super) fn none() -> Self {
+        Self { units: 0, replicates: 0, rows: Vec::new() }
+    }
+
+    fn new(weights: &Weights, replicates: Range<usize>) -> Self {
+        let units = weights.units;
+        let mut rows = vec![Row::default(); replicates.len().div_ceil(LANES) * units];
+        // Without units there are no rows, and nothing to draw.
+        rows.par_chunks_mut(units.max(1)).enumerate().for_each(|(block, rows)| {
+            for (lane, replicate) in replicates.clone().skip(block * LANES).take(LANES).enumerate()
+            {
+                for (row, count) in rows.iter_mut().zip(weights.replicate(replicate)) {
+                    row[lane] = count.min(u32::from(u8::MAX)) as u8;
+                }
+            }
+        });
+        Self { units, replicates: replicates.len(), rows }
+    }
+
+    /// How many replicates there are.
+    pub(super) fn replicates(&self) -> usize {
+        self.replicates
+    }
+
+    /// Number of blocks of [`LANES`] replicates; the last may be only partly used.
     pub(super) fn blocks(&self) -> usize {
         self.replicates.div_ceil(LANES)
     }
 
-    /// `[units]`: the multiplicities of a block's replicates; 0 beyond the last one.
-    pub(super) fn block(&self, block: usize) -> Vec<Row> {
-        let mut rows = vec![[0; LANES]; self.units];
-        let first = block * LANES;
-        for replicate in first..(first + LANES).min(self.replicates) {
-            for (row, count) in rows.iter_mut().zip(self.replicate(replicate)) {
-                row[replicate - first] = count;
-            }
-        }
-        rows
+    /// A block's rows, `[units]`.
+    pub(super) fn block(&self, block: usize) -> &[Row] {
+        &self.rows[block * self.units..(block + 1) * self.units]
+    }
+
+    /// The lanes of all blocks one after another, `[replicates]`.
+    pub(super) fn joined(&self, blocks: impl Iterator<Item = Lanes<f64>>) -> Vec<f64> {
+        let mut values = Vec::with_capacity(self.blocks() * LANES);
+        blocks.for_each(|lanes| values.extend(lanes));
+        values.truncate(self.replicates);
+        values
     }
 }
 
@@ -164,13 +219,21 @@ mod tests {
 
     #[test]
     fn a_block_holds_the_replicates_side_by_side() {
-        let weights = Weights::bootstrap(6, LANES + 3, 9);
-        assert_eq!(weights.blocks(), 2);
-        for replicate in 0..weights.replicates() {
-            let block = weights.block(replicate / LANES);
-            let column: Vec<u32> = block.iter().map(|row| row[replicate % LANES]).collect();
-            assert_eq!(column, weights.replicate(replicate));
+        let weights = Weights::bootstrap(6, 2 * LANES + 3, 9);
+        let drawn = Drawn::new(&weights, LANES..2 * LANES + 3);
+        assert_eq!((drawn.blocks(), drawn.replicates()), (2, LANES + 3));
+        for i in 0..drawn.replicates() {
+            let block = drawn.block(i / LANES);
+            let column: Vec<u32> = block.iter().map(|row| u32::from(row[i % LANES])).collect();
+            assert_eq!(column, weights.replicate(LANES + i));
         }
-        assert!(weights.block(1).iter().all(|row| row[3..] == [0; LANES - 3]));
+        assert!(drawn.block(1).iter().all(|row| row[3..] == [0; LANES - 3]));
+    }
+
+    #[test]
+    fn a_weight_is_asked_for_by_replicate_and_unit() {
+        let weights = Weights::jackknife(4, 2);
+        assert_eq!((weights.of(0, 1), weights.of(1, 1)), (1, 0));
+        assert_eq!((weights.of(2, 0), weights.of(0, 4)), (0, 0));
     }
 }
