@@ -7,6 +7,7 @@ mod fingerprint;
 mod judge;
 mod policy;
 mod snapshot;
+pub mod statistics;
 
 pub use fingerprint::Fingerprint;
 pub use judge::{Comparison, Finding, Judgement, Passed, Verdict, judge};
