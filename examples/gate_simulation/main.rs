@@ -5,6 +5,7 @@
 //!
 //! The same arguments print the same, on every platform and with any number of threads.
 
+mod engine;
 mod study;
 mod table;
 mod world;

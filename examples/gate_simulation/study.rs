@@ -1,12 +1,10 @@
 //! One question to the gate's statistics, asked of many pairs of detectors whose truth is known.
 
 use detgate::dataset::ImageRecord;
-use detgate::detections::Detection;
 use detgate::gate::statistics::{Distribution, Interval};
-use detgate::matching::coco::{AreaRange, CocoParams, ImageMatches, Plan, match_image};
-use detgate::metrics::{CocoMetrics, coco};
 use rayon::prelude::*;
 
+use crate::engine::{self, CLASSES, Metrics, Side};
 use crate::world::{self, Damage, Random, Sample, World};
 
 /// What is looked at: changes of metrics, then values of the candidate alone.
@@ -19,14 +17,14 @@ pub(crate) const STATISTICS: [&str; 6] = [
     "AP50 itself",
 ];
 
+/// The first statistic that is a value and no change.
+pub(crate) const VALUES: usize = 4;
+
 /// Margins at which each change is tested.
 pub(crate) const MARGINS: [f64; 4] = [0.0, 0.01, 0.02, 0.03];
 
 /// One value per statistic; NaN where undefined.
 pub(crate) type Values = [f64; STATISTICS.len()];
-
-/// Of the candidate or the baseline: AP, AP50 and two classes' AP50.
-type Metrics = [f64; 4];
 
 /// At most as many groups of images are left out in turn for the acceleration.
 const JACKKNIFE_GROUPS: usize = 100;
@@ -45,9 +43,21 @@ pub(crate) enum Unit {
 pub(crate) enum Method {
     /// The replicates' quantiles.
     Percentile,
+    /// The same, expanded for few units.
+    Expanded,
+    /// Expanded, and centred at the point.
+    Centred,
     /// With Efron's corrections.
     Bca,
 }
+
+/// In the order of [`Method`].
+pub(crate) const METHODS: [(Method, &str); 4] = [
+    (Method::Percentile, "percentile"),
+    (Method::Expanded, "expanded"),
+    (Method::Centred, "centred"),
+    (Method::Bca, "BCa"),
+];
 
 /// One setting of the simulation.
 #[derive(Clone, Copy)]
@@ -70,6 +80,8 @@ pub(crate) struct Study {
 
 /// What the gate would say of one statistic of one pair.
 pub(crate) struct Reading {
+    /// The statistic on the images as they are.
+    pub(crate) point: f64,
     /// 95 %, two-sided.
     pub(crate) interval: Interval,
     /// By [`MARGINS`]: the p-value of "it dropped by the margin or less", small where a regression
@@ -81,9 +93,8 @@ pub(crate) struct Reading {
     pub(crate) standard_error: f64,
 }
 
-/// One pair's readings by statistic, with percentiles and with BCa; `None` where there is no
-/// distribution.
-pub(crate) type Readings = [[Option<Reading>; 2]; STATISTICS.len()];
+/// One pair's readings by statistic and by [`Method`]; `None` where there is no distribution.
+pub(crate) type Readings = [[Option<Reading>; METHODS.len()]; STATISTICS.len()];
 
 impl Study {
     /// Draws `pairs` pairs of detectors, each on images of its own, and asks the gate.
@@ -95,10 +106,8 @@ impl Study {
         let random = Random::new(self.seed, 2 * pair);
         let sample = world::draw(self.world, self.images, self.damage, random);
         let engine = Engine::new(&sample, self.only_ap50);
-        let units = match self.unit {
-            Unit::Image => self.images,
-            Unit::Group => self.images.div_ceil(self.world.group_size),
-        };
+        let size = self.unit_size();
+        let units = self.images.div_ceil(size);
         let mut random = Random::new(self.seed, 2 * pair + 1);
         let resamples: Vec<Vec<u32>> =
             (0..self.replicates).map(|_| resample(units, &mut random)).collect();
@@ -114,19 +123,28 @@ impl Study {
             let of = |values: &[Values]| -> Vec<f64> { values.iter().map(|v| v[s]).collect() };
             let percentile = Distribution::percentile(point[s], of(&replicates));
             let bca = Distribution::bca(point[s], of(&replicates), &of(&jackknife));
-            [percentile, bca].map(|distribution| distribution.map(|d| read(&d)))
+            let expanded = percentile.clone().map(|d| d.expanded(engine.units(s, size, units)));
+            let centred = expanded.clone().map(Distribution::centred);
+            [percentile, expanded, centred, bca].map(|distribution| distribution.map(|d| read(&d)))
         })
     }
 
     /// The images' weights, from the units'.
     fn of_images(&self, weights: &[u32]) -> Vec<u32> {
-        let size = if self.unit == Unit::Image { 1 } else { self.world.group_size };
-        (0..self.images).map(|image| weights[image / size]).collect()
+        (0..self.images).map(|image| weights[image / self.unit_size()]).collect()
+    }
+
+    fn unit_size(&self) -> usize {
+        match self.unit {
+            Unit::Image => 1,
+            Unit::Group => self.world.group_size,
+        }
     }
 }
 
 fn read(distribution: &Distribution) -> Reading {
     Reading {
+        point: distribution.point(),
         interval: distribution.interval(0.95),
         regressed: MARGINS.map(|margin| distribution.p_at_least(-margin)),
         passed: MARGINS.map(|margin| distribution.p_at_most(-margin)),
@@ -164,50 +182,33 @@ pub(crate) fn rare_images(study: &Study, sampled: usize) -> f64 {
     study.images as f64 * holding as f64 / sampled as f64
 }
 
-/// A sample's matches, from which any resample is evaluated: what is matched on an image does not
-/// depend on how often the image is drawn.
-struct Engine {
-    plan: Plan,
-    sides: [Vec<ImageMatches>; 2],
-}
+/// Both sides of a sample.
+struct Engine([Side; 2]);
 
 impl Engine {
     fn new(sample: &Sample, only_ap50: bool) -> Self {
-        let coco = CocoParams::default();
-        // Area ranges are more of the same, and time.
-        let params = CocoParams {
-            area_ranges: vec![AreaRange { name: "all".to_owned(), min: 0.0, max: 1e10 }],
-            iou_thrs: if only_ap50 { vec![0.5] } else { coco.iou_thrs },
-            ..coco
+        let plan = engine::plan(only_ap50);
+        let thresholds = if only_ap50 { 1 } else { 10 };
+        let side = |s: usize| {
+            Side::new(&engine::matches(&plan, &sample.images, &sample.sides[s]), thresholds)
         };
-        let plan = Plan::new(&world::categories(), &params).expect("COCO's own settings");
-        let matches = |detections: &Vec<Vec<Detection>>| {
-            let of_image = |(image, dts): (&ImageRecord, &Vec<Detection>)| {
-                match_image(image.id, &image.ground_truth, dts, &plan)
-            };
-            sample.images.iter().zip(detections).map(of_image).collect()
-        };
-        let sides = [matches(&sample.sides[0]), matches(&sample.sides[1])];
-        Self { plan, sides }
+        Self([side(0), side(1)])
     }
 
     /// With each image as often as `weights` says.
     fn values(&self, weights: &[u32]) -> Values {
-        let [baseline, candidate] = [0, 1].map(|side| self.metrics(&self.sides[side], weights));
+        let [baseline, candidate] = self.0.each_ref().map(|side| side.metrics(weights));
         let change: Metrics = std::array::from_fn(|m| candidate[m] - baseline[m]);
         let [ap, ap50, ..] = candidate;
         let [d0, d1, d2, d3] = change;
         [d0, d1, d2, d3, ap, ap50]
     }
 
-    fn metrics(&self, side: &[ImageMatches], weights: &[u32]) -> Metrics {
-        let copies = side.iter().zip(weights).flat_map(|(image, &w)| (0..w).map(move |_| image));
-        let resampled =
-            copies.zip(1..).map(|(image, image_id)| ImageMatches { image_id, ..image.clone() });
-        let evaluated: CocoMetrics =
-            coco::accumulate(&self.plan, resampled.collect()).expect("every copy has its own id");
-        let class = |place: usize| evaluated.per_class[place].summary.ap50;
-        [evaluated.summary.ap, evaluated.summary.ap50, class(3), class(4)]
-            .map(|value| value.unwrap_or(f64::NAN))
+    /// The units on which a statistic rests, of all.
+    fn units(&self, statistic: usize, size: usize, all: usize) -> usize {
+        match statistic {
+            2 | 3 => self.0[0].units_with(CLASSES[statistic - 2], size),
+            _ => all,
+        }
     }
 }

@@ -6,11 +6,10 @@ use detgate::gate::statistics::normal;
 
 use crate::Arguments;
 use crate::study::{
-    MARGINS, Method, Reading, Readings, STATISTICS, Study, Unit, Values, rare_images, truth,
+    MARGINS, METHODS, Method, Reading, Readings, STATISTICS, Study, Unit, VALUES, Values,
+    rare_images, truth,
 };
 use crate::world::{Damage, INDEPENDENT, World};
-
-const METHODS: [(Method, &str); 2] = [(Method::Percentile, "percentile"), (Method::Bca, "BCa")];
 
 /// The level of every test.
 const ALPHA: f64 = 0.05;
@@ -32,6 +31,8 @@ struct Tally {
     /// By margin.
     passed: [f64; MARGINS.len()],
     standard_error: f64,
+    /// Mean of the statistic itself.
+    point: f64,
 }
 
 impl Tally {
@@ -52,6 +53,7 @@ impl Tally {
             regressed: std::array::from_fn(|m| share(&|r| r.regressed[m] < ALPHA)),
             passed: std::array::from_fn(|m| share(&|r| r.passed[m] < ALPHA)),
             standard_error: mean(&|r| r.standard_error),
+            point: mean(&|r| r.point),
         }
     }
 }
@@ -82,7 +84,7 @@ impl Arguments {
     fn null_truth(&self) -> Values {
         let truth = truth(INDEPENDENT, self.truth_images, Damage::default(), self.seed);
         let mut values = [0.0; STATISTICS.len()];
-        values[4..].copy_from_slice(&truth[4..]);
+        values[VALUES..].copy_from_slice(&truth[VALUES..]);
         values
     }
 }
@@ -92,40 +94,31 @@ pub(crate) fn null(arguments: &Arguments) -> String {
     let truth = arguments.null_truth();
     let mut text = format!(
         "### Nothing changed\n\n{} pairs, {} replicates. Nominal: 95.0 covered, 2.5 and 2.5 missed, 5.0 \
-         false alarms and 5.0 false passes. One standard deviation of the simulation: {} and {}.\n\n\
+         false alarms and 5.0 false passes. One standard deviation of the simulation: {} and {}. On {} \
+         images the detectors have AP {:.4} and AP50 {:.4}.\n\n\
          | images | statistic | interval | covered % | truth above % | truth below % | \
          false alarms % | false passes % |\n|--:|---|---|--:|--:|--:|--:|--:|\n",
         arguments.pairs,
         arguments.replicates,
         monte_carlo(0.95, arguments.pairs),
         monte_carlo(0.05, arguments.pairs),
+        arguments.truth_images,
+        truth[4],
+        truth[5],
     );
     let mut margins = String::from(
         "\n### Equally good detectors and a margin\n\nOf the same pairs: what a rule with this \
-         `max_drop` says, judged by percentiles.\n\n\
+         `max_drop` says, expanded percentiles.\n\n\
          | images | metric | max_drop | passed % | inconclusive % | regressed % |\n\
          |--:|---|--:|--:|--:|--:|\n",
     );
     for &images in &arguments.images {
         let pairs = arguments.study(images).run(arguments.pairs);
         for (s, statistic) in STATISTICS.iter().enumerate() {
-            for (method, name) in METHODS {
-                let tally = Tally::new(&pairs, s, method, truth[s]);
-                // A value is not tested against 0.
-                let claims = |share| if s < 4 { percent(share) } else { "-".to_owned() };
-                let _ = writeln!(
-                    text,
-                    "| {images} | {statistic} | {name} | {} | {} | {} | {} | {} |",
-                    percent(tally.covered),
-                    percent(tally.below),
-                    percent(tally.above),
-                    claims(tally.regressed[0]),
-                    claims(tally.passed[0]),
-                );
-            }
+            coverage_rows(&mut text, (images, statistic), &pairs, s, truth[s]);
         }
         for (s, metric) in [(0, "AP"), (1, "AP50"), (3, "AP50, class of 3 %")] {
-            let tally = Tally::new(&pairs, s, Method::Percentile, 0.0);
+            let tally = Tally::new(&pairs, s, Method::Expanded, 0.0);
             for (m, margin) in MARGINS.iter().enumerate() {
                 let undecided = 1.0 - tally.passed[m] - tally.regressed[m];
                 let _ = writeln!(
@@ -141,11 +134,40 @@ pub(crate) fn null(arguments: &Arguments) -> String {
     text + &margins
 }
 
+/// By method; a change is not centred, and a value not tested against 0, but held against two truths.
+fn coverage_rows(
+    text: &mut String,
+    (images, name): (usize, &str),
+    pairs: &[Readings],
+    statistic: usize,
+    truth: f64,
+) {
+    for (method, method_name) in METHODS {
+        let tally = Tally::new(pairs, statistic, method, truth);
+        let limits = [tally.covered, tally.below, tally.above].map(percent).join(" | ");
+        if statistic < VALUES {
+            if method != Method::Centred {
+                let claims = [tally.regressed[0], tally.passed[0]].map(percent).join(" | ");
+                let _ =
+                    writeln!(text, "| {images} | {name} | {method_name} | {limits} | {claims} |");
+            }
+            continue;
+        }
+        let _ = writeln!(text, "| {images} | {name} | {method_name} | {limits} | - | - |");
+        let expected = Tally::new(pairs, statistic, method, tally.point);
+        let limits = [expected.covered, expected.below, expected.above].map(percent).join(" | ");
+        let _ = writeln!(
+            text,
+            "| {images} | {name}, as expected of {images} images | {method_name} | {limits} | - | - |"
+        );
+    }
+}
+
 /// How often drops of known size are found, against what the planning formula foretells.
 pub(crate) fn power(arguments: &Arguments) -> String {
     let pairs = (arguments.pairs / 4).max(1);
     let mut text = format!(
-        "### Known drops\n\n{pairs} pairs, {} replicates, percentiles, `max_drop = 0`. The true drop is \
+        "### Known drops\n\n{pairs} pairs, {} replicates, expanded percentiles, `max_drop = 0`. The true drop is \
          measured on {} images. Foretold: from the mean standard error, as `units_needed` does. One \
          standard deviation of the simulation: at most {}.\n\n\
          | candidate | metric | true drop | images | standard error | regressed % | foretold % | \
@@ -166,7 +188,7 @@ pub(crate) fn power(arguments: &Arguments) -> String {
         for images in [200, 500, 1000, 2000] {
             let readings = Study { damage, ..arguments.study(images) }.run(pairs);
             for (s, metric) in [(0, "AP"), (1, "AP50")] {
-                let tally = Tally::new(&readings, s, Method::Percentile, truth[s]);
+                let tally = Tally::new(&readings, s, Method::Expanded, truth[s]);
                 let z = -truth[s] / tally.standard_error + normal::quantile(ALPHA);
                 let _ = writeln!(
                     text,

@@ -184,8 +184,8 @@ impl Glance<'_> {
             side * amount * (0.8 * shared[k] + 0.6 * random.normal())
         };
         let Bbox { x, y, w, h } = self.bbox;
-        let (dx, dy) = (moved(0, w, 0.07), moved(1, h, 0.07));
-        let (dw, dh) = (moved(2, w, 0.1), moved(3, h, 0.1));
+        let (dx, dy) = (moved(0, w, 0.05), moved(1, h, 0.05));
+        let (dw, dh) = (moved(2, w, 0.07), moved(3, h, 0.07));
         let bbox = Bbox { x: x + dx, y: y + dy, w: (w + dw).max(1.0), h: (h + dh).max(1.0) };
         self.detections.push(Detection { bbox, score, category_id: self.class });
     }
