@@ -15,6 +15,7 @@ use detgate::detections::{Detection, coco_results};
 use detgate::matching::coco::{CocoParams, ImageMatches, Plan, match_image};
 use detgate::matching::iou::{Region, iou_matrix};
 use detgate::matching::practical::{self, PracticalParams};
+use detgate::metrics::bootstrap::{Sample, Weights};
 use detgate::metrics::details::{DetailParams, DetailPlan, details, match_details};
 use detgate::metrics::{coco, evaluate};
 use serde_json::json;
@@ -162,5 +163,35 @@ fn beyond_the_numbers(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, overlaps, reading, matching, accumulation, whole, beyond_the_numbers);
+/// One side of a paired bootstrap: the other takes as long again, but the weights are drawn once.
+fn bootstrapping(c: &mut Criterion) {
+    let set = generate(VAL, 1);
+    let views = views(&set);
+    let units: Vec<u32> = (0..).take(views.len()).collect();
+    let params = PracticalParams::default();
+    let rank = || Sample::new(&set.categories, &views, &units, &params).unwrap();
+    let sample = rank();
+    let mut group = c.benchmark_group("bootstrap");
+    group.sample_size(10);
+    group.bench_function("rank_val", |b| b.iter(rank));
+    group.bench_function("weights_1000", |b| b.iter(|| Weights::bootstrap(units.len(), 1000, 1)));
+    for replicates in [100, 1000] {
+        let weights = Weights::bootstrap(units.len(), replicates, 1);
+        group.throughput(Throughput::Elements(replicates as u64));
+        group.bench_function(format!("replicate_val_{replicates}"), |b| {
+            b.iter(|| sample.replicate(&weights).unwrap())
+        });
+    }
+}
+
+criterion_group!(
+    benches,
+    overlaps,
+    reading,
+    matching,
+    accumulation,
+    whole,
+    beyond_the_numbers,
+    bootstrapping
+);
 criterion_main!(benches);

@@ -7,6 +7,7 @@
 //! Deliberately absent: any judgement of the numbers (`gate`), any layout (`report`), and the limit
 //! on the number of images, which the caller applies to both protocols alike.
 
+pub mod bootstrap;
 pub mod coco;
 pub mod confusion;
 pub mod details;
@@ -80,6 +81,25 @@ pub enum EvaluateError {
     /// Images that cannot be merged.
     #[error(transparent)]
     Merge(#[from] MergeError),
+    /// Of the bootstrap.
+    #[error("{images} images were given with {units} units; give every image its unit")]
+    Units {
+        /// How many images.
+        images: usize,
+        /// How many units.
+        units: usize,
+    },
+    /// Of the bootstrap.
+    #[error(
+        "an image is of the unit {unit}, but weights were drawn for {units} units, numbered from 0; \
+         draw them for all units"
+    )]
+    UnknownUnit {
+        /// Which unit.
+        unit: usize,
+        /// How many there are.
+        units: usize,
+    },
 }
 
 /// Evaluates the images, in the order of the annotation file, with both protocols.
