@@ -5,7 +5,6 @@
 //!
 //! The same arguments print the same, on every platform and with any number of threads.
 
-mod engine;
 mod study;
 mod table;
 mod world;

@@ -2,9 +2,10 @@
 
 use detgate::dataset::ImageRecord;
 use detgate::gate::statistics::{Distribution, Interval};
+use detgate::matching::practical::PracticalParams;
+use detgate::metrics::bootstrap::{self, Weights};
 use rayon::prelude::*;
 
-use crate::engine::{self, CLASSES, Metrics, Side};
 use crate::world::{self, Damage, Random, Sample, World};
 
 /// What is looked at: changes of metrics, then values of the candidate alone.
@@ -17,6 +18,9 @@ pub(crate) const STATISTICS: [&str; 6] = [
     "AP50 itself",
 ];
 
+/// Of the candidate and of the baseline.
+const METRICS: [&str; 4] = ["AP", "AP50", "AP50/class4", "AP50/class5"];
+
 /// The first statistic that is a value and no change.
 pub(crate) const VALUES: usize = 4;
 
@@ -25,6 +29,9 @@ pub(crate) const MARGINS: [f64; 4] = [0.0, 0.01, 0.02, 0.03];
 
 /// One value per statistic; NaN where undefined.
 pub(crate) type Values = [f64; STATISTICS.len()];
+
+/// By statistic, its value in each replicate; NaN where undefined.
+pub(crate) type Replicates = [Vec<f64>; STATISTICS.len()];
 
 /// At most as many groups of images are left out in turn for the acceleration.
 const JACKKNIFE_GROUPS: usize = 100;
@@ -74,8 +81,6 @@ pub(crate) struct Study {
     pub(crate) replicates: usize,
     /// The same seed gives the same pairs.
     pub(crate) seed: u64,
-    /// Match at IoU 0.5 alone: a tenth of the work, and AP is AP50.
-    pub(crate) only_ap50: bool,
 }
 
 /// What the gate would say of one statistic of one pair.
@@ -99,46 +104,56 @@ pub(crate) type Readings = [[Option<Reading>; METHODS.len()]; STATISTICS.len()];
 impl Study {
     /// Draws `pairs` pairs of detectors, each on images of its own, and asks the gate.
     pub(crate) fn run(&self, pairs: usize) -> Vec<Readings> {
-        (0..pairs as u64).into_par_iter().map(|pair| self.pair(pair)).collect()
-    }
-
-    fn pair(&self, pair: u64) -> Readings {
-        let random = Random::new(self.seed, 2 * pair);
-        let sample = world::draw(self.world, self.images, self.damage, random);
-        let engine = Engine::new(&sample, self.only_ap50);
-        let size = self.unit_size();
-        let units = self.images.div_ceil(size);
-        let mut random = Random::new(self.seed, 2 * pair + 1);
-        let resamples: Vec<Vec<u32>> =
-            (0..self.replicates).map(|_| resample(units, &mut random)).collect();
-        let jackknife = leave_out(units);
-        let all = vec![1; units];
-        let drawn = |weights: &[Vec<u32>]| -> Vec<Values> {
-            let of_images = |weights: &Vec<u32>| self.of_images(weights);
-            weights.iter().map(|weights| engine.values(&of_images(weights))).collect()
-        };
-        let (point, replicates, jackknife) =
-            (drawn(&[all])[0], drawn(&resamples), drawn(&jackknife));
-        std::array::from_fn(|s| {
-            let of = |values: &[Values]| -> Vec<f64> { values.iter().map(|v| v[s]).collect() };
-            let percentile = Distribution::percentile(point[s], of(&replicates));
-            let bca = Distribution::bca(point[s], of(&replicates), &of(&jackknife));
-            let expanded = percentile.clone().map(|d| d.expanded(engine.units(s, size, units)));
-            let centred = expanded.clone().map(Distribution::centred);
-            [percentile, expanded, centred, bca].map(|distribution| distribution.map(|d| read(&d)))
+        self.run_with(pairs, |sample, size| {
+            let engine = Engine::new(sample, size);
+            move |weights: &Weights| engine.statistics(weights)
         })
     }
 
-    /// The images' weights, from the units'.
-    fn of_images(&self, weights: &[u32]) -> Vec<u32> {
-        (0..self.images).map(|image| weights[image / self.unit_size()]).collect()
+    /// As [`Self::run`], where `engine` evaluates a sample in units of so many images.
+    pub(crate) fn run_with<E>(
+        &self,
+        pairs: usize,
+        engine: impl Fn(&Sample, usize) -> E + Sync,
+    ) -> Vec<Readings>
+    where
+        E: Fn(&Weights) -> Replicates,
+    {
+        (0..pairs as u64).into_par_iter().map(|pair| self.pair(pair, &engine)).collect()
     }
 
-    fn unit_size(&self) -> usize {
-        match self.unit {
+    fn pair<E>(&self, pair: u64, engine: &impl Fn(&Sample, usize) -> E) -> Readings
+    where
+        E: Fn(&Weights) -> Replicates,
+    {
+        let sample =
+            world::draw(self.world, self.images, self.damage, Random::new(self.seed, pair));
+        let size = match self.unit {
             Unit::Image => 1,
             Unit::Group => self.world.group_size,
-        }
+        };
+        let units = self.images.div_ceil(size);
+        let statistics = engine(&sample, size);
+        let draws = Weights::bootstrap(units, self.replicates, self.seed ^ (pair << 32));
+        let replicates = statistics(&draws);
+        let jackknife = statistics(&Weights::jackknife(units, JACKKNIFE_GROUPS));
+        let points = statistics(&Weights::ones(units));
+        let resting_on = [
+            units,
+            units,
+            units_with(&sample, 4, size),
+            units_with(&sample, 5, size),
+            units,
+            units,
+        ];
+        std::array::from_fn(|s| {
+            let point = points[s][0];
+            let percentile = Distribution::percentile(point, replicates[s].clone());
+            let bca = Distribution::bca(point, replicates[s].clone(), &jackknife[s]);
+            let expanded = percentile.clone().map(|d| d.expanded(resting_on[s]));
+            let centred = expanded.clone().map(Distribution::centred);
+            [percentile, expanded, centred, bca].map(|distribution| distribution.map(|d| read(&d)))
+        })
     }
 }
 
@@ -152,25 +167,11 @@ fn read(distribution: &Distribution) -> Reading {
     }
 }
 
-/// How often each unit is drawn in as many draws as there are units.
-fn resample(units: usize, random: &mut Random) -> Vec<u32> {
-    let mut weights = vec![0; units];
-    for _ in 0..units {
-        weights[random.below(units)] += 1;
-    }
-    weights
-}
-
-/// Weights that leave out one group of units after the other.
-fn leave_out(units: usize) -> Vec<Vec<u32>> {
-    let groups = units.min(JACKKNIFE_GROUPS);
-    (0..groups).map(|group| (0..units).map(|u| u32::from(u % groups != group)).collect()).collect()
-}
-
 /// The statistics on a very large sample: what they would be if there were no end of images.
 pub(crate) fn truth(world: World, images: usize, damage: Damage, seed: u64) -> Values {
     let sample = world::draw(world, images, damage, Random::new(seed, u64::MAX));
-    Engine::new(&sample, false).values(&vec![1; images])
+    let statistics = Engine::new(&sample, 1).statistics(&Weights::ones(images));
+    statistics.map(|values| values[0])
 }
 
 /// Of a study's images, how many hold the rarest class, on average.
@@ -182,33 +183,40 @@ pub(crate) fn rare_images(study: &Study, sampled: usize) -> f64 {
     study.images as f64 * holding as f64 / sampled as f64
 }
 
-/// Both sides of a sample.
-struct Engine([Side; 2]);
+/// How many units (groups of `size` images) show the class.
+fn units_with(sample: &Sample, class: i64, size: usize) -> usize {
+    let shows = |image: &ImageRecord| image.ground_truth.iter().any(|gt| gt.category_id == class);
+    sample.images.chunks(size).filter(|unit| unit.iter().any(shows)).count()
+}
+
+/// Both sides of a sample, evaluated by the library.
+pub(crate) struct Engine([bootstrap::Sample; 2]);
 
 impl Engine {
-    fn new(sample: &Sample, only_ap50: bool) -> Self {
-        let plan = engine::plan(only_ap50);
-        let thresholds = if only_ap50 { 1 } else { 10 };
-        let side = |s: usize| {
-            Side::new(&engine::matches(&plan, &sample.images, &sample.sides[s]), thresholds)
+    /// Of units of `size` images.
+    pub(crate) fn new(sample: &Sample, size: usize) -> Self {
+        let units: Vec<u32> = (0..sample.images.len()).map(|image| (image / size) as u32).collect();
+        let practical = PracticalParams { score_thr: 0.5, iou_thr: 0.5 };
+        Self(sample.sides.each_ref().map(|side| {
+            let images: Vec<_> =
+                sample.images.iter().zip(side).map(|(image, dts)| (image, &dts[..])).collect();
+            bootstrap::Sample::new(&world::categories(), &images, &units, &practical)
+                .expect("images with different ids, one unit each")
+        }))
+    }
+
+    /// Every statistic in each replicate.
+    pub(crate) fn statistics(&self, weights: &Weights) -> Replicates {
+        let [baseline, candidate] = self.0.each_ref().map(|side| {
+            let replicates = side.replicate(weights).expect("weights of the units");
+            METRICS.map(|name| replicates.values(name).unwrap_or_default().to_vec())
+        });
+        let change = |m: usize| -> Vec<f64> {
+            candidate[m].iter().zip(&baseline[m]).map(|(after, before)| after - before).collect()
         };
-        Self([side(0), side(1)])
-    }
-
-    /// With each image as often as `weights` says.
-    fn values(&self, weights: &[u32]) -> Values {
-        let [baseline, candidate] = self.0.each_ref().map(|side| side.metrics(weights));
-        let change: Metrics = std::array::from_fn(|m| candidate[m] - baseline[m]);
+        let changes = [0, 1, 2, 3].map(change);
+        let [d0, d1, d2, d3] = changes;
         let [ap, ap50, ..] = candidate;
-        let [d0, d1, d2, d3] = change;
         [d0, d1, d2, d3, ap, ap50]
-    }
-
-    /// The units on which a statistic rests, of all.
-    fn units(&self, statistic: usize, size: usize, all: usize) -> usize {
-        match statistic {
-            2 | 3 => self.0[0].units_with(CLASSES[statistic - 2], size),
-            _ => all,
-        }
     }
 }

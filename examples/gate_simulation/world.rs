@@ -84,11 +84,6 @@ impl Random {
         low + self.unit() * (high - low)
     }
 
-    /// Below `count`.
-    pub(crate) fn below(&mut self, count: usize) -> usize {
-        ((self.unit() * count as f64) as usize).min(count - 1)
-    }
-
     fn normal(&mut self) -> f64 {
         normal::quantile(self.unit())
     }

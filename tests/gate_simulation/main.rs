@@ -3,20 +3,17 @@
 //! The full simulation is in `docs/statistics.md`. This one is large enough to notice intervals that are
 //! a fifth too narrow, a claim on the wrong side, or a resample that is not paired.
 
-#[path = "../examples/gate_simulation/engine.rs"]
-mod engine;
-#[path = "../examples/gate_simulation/study.rs"]
+mod ap50;
+#[path = "../../examples/gate_simulation/study.rs"]
 #[allow(dead_code, reason = "the tables need more")]
 mod study;
-#[path = "../examples/gate_simulation/world.rs"]
+#[path = "../../examples/gate_simulation/world.rs"]
 #[allow(dead_code, reason = "the tables need more")]
 mod world;
 
-use detgate::matching::coco::ImageMatches;
-use detgate::metrics::coco;
-use engine::{Metrics, Side};
-use study::{Method, Reading, Study, Unit};
-use world::{Damage, INDEPENDENT, Random};
+use detgate::metrics::bootstrap::Weights;
+use study::{Engine, Method, Reading, Replicates, Study, Unit};
+use world::{Damage, INDEPENDENT, Random, Sample};
 
 const STUDY: Study = Study {
     world: INDEPENDENT,
@@ -25,19 +22,28 @@ const STUDY: Study = Study {
     unit: Unit::Image,
     replicates: 200,
     seed: 1,
-    only_ap50: true,
 };
+
+/// Where `study::STATISTICS` has the change of AP50, the only one that is computed here.
+const AP50: usize = 1;
+
+fn only_ap50(sample: &Sample, size: usize) -> impl Fn(&Weights) -> Replicates + use<> {
+    let sides = ap50::sides(sample, size);
+    move |weights| {
+        let [baseline, candidate] = sides.each_ref().map(|side| side.ap50(weights));
+        let change: Vec<f64> =
+            candidate.iter().zip(&baseline).map(|(after, before)| after - before).collect();
+        std::array::from_fn(
+            |s| if s == AP50 { change.clone() } else { vec![f64::NAN; change.len()] },
+        )
+    }
+}
 
 /// What the gate would say of the change of AP50, with its default method.
 fn changes_of_ap50(study: Study, pairs: usize) -> Vec<Reading> {
-    let readings: Vec<Reading> = study
-        .run(pairs)
-        .into_iter()
-        .filter_map(|statistics| {
-            let [_, ap50, ..] = statistics;
-            ap50.into_iter().nth(Method::Expanded as usize).flatten()
-        })
-        .collect();
+    let readings = study.run_with(pairs, only_ap50).into_iter();
+    let readings = readings.filter_map(|mut all| all[AP50][Method::Expanded as usize].take());
+    let readings: Vec<Reading> = readings.collect();
     assert_eq!(readings.len(), pairs);
     readings
 }
@@ -72,27 +78,17 @@ fn a_detector_that_misses_a_tenth_more_is_found_out() {
     assert!(share(&readings, |r| r.passed[1] < 0.05) == 0.0);
 }
 
-/// The simulation's short cut is no other metric: images that are really there several times.
+/// What these tests say of their short cut holds for the library's bootstrap too.
 #[test]
-fn the_simulation_evaluates_resamples_as_the_library_does() {
-    let sample = world::draw(INDEPENDENT, 60, Damage::default(), Random::new(3, 0));
-    let plan = engine::plan(false);
-    let images = engine::matches(&plan, &sample.images, &sample.sides[0]);
-    let side = Side::new(&images, 10);
-    let mut random = Random::new(4, 0);
-    for _ in 0..20 {
-        let mut weights = vec![0; images.len()];
-        (0..images.len()).for_each(|_| weights[random.below(images.len())] += 1);
-        let copies = images.iter().zip(&weights).flat_map(|(image, &n)| (0..n).map(move |_| image));
-        let copies =
-            copies.zip(1..).map(|(image, image_id)| ImageMatches { image_id, ..image.clone() });
-        let evaluated = coco::accumulate(&plan, copies.collect()).unwrap();
-        let class = |place: usize| evaluated.per_class[place].summary.ap50;
-        let expected: Metrics = [evaluated.summary.ap, evaluated.summary.ap50, class(3), class(4)]
-            .map(|value| value.unwrap_or(f64::NAN));
-        for (value, expected) in side.metrics(&weights).iter().zip(expected) {
-            assert!((value - expected).abs() < 1e-12 || (value.is_nan() && expected.is_nan()));
-        }
+fn the_short_cut_is_the_librarys_ap50() {
+    for (size, units) in [(1, 60), (4, 15)] {
+        let sample = world::draw(INDEPENDENT, 60, Damage::default(), Random::new(3, 0));
+        let weights = Weights::bootstrap(units, 30, 4);
+        let short_cut = &only_ap50(&sample, size)(&weights)[AP50];
+        let library = &Engine::new(&sample, size).statistics(&weights)[AP50];
+        assert_eq!(short_cut.len(), 30);
+        assert!(short_cut.iter().zip(library).all(|(a, b)| (a - b).abs() < 1e-12));
+        assert!(library.iter().any(|change| *change != 0.0));
     }
 }
 
