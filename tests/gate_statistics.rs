@@ -197,7 +197,7 @@ fn whatever_the_replicates_everything_is_finite_and_no_p_value_is_0() {
     for values in &replicates {
         for jackknife in &jackknives {
             for point in [-1e9, 0.0, 0.25, 1e9] {
-                let bca = Distribution::bca(point, values.clone(), jackknife).unwrap();
+                let bca = Distribution::bca(point, values.clone(), jackknife).unwrap().expanded(2);
                 for level in [0.0, 1e-300, 1e-20, 0.025, 0.5, 0.975, 1.0] {
                     assert!(bca.quantile(level).is_finite());
                 }
@@ -209,6 +209,20 @@ fn whatever_the_replicates_everything_is_finite_and_no_p_value_is_0() {
             }
         }
     }
+}
+
+/// A configuration's level may be anything; a metric may be undefined.
+#[test]
+fn nonsense_is_answered_with_nothing() {
+    let distribution = Distribution::percentile(0.0, normal_scores(300)).unwrap().expanded(5);
+    for level in [-0.1, 1.1, f64::NAN] {
+        assert!(distribution.quantile(level).is_nan());
+    }
+    assert!(distribution.interval(f64::NAN).low.is_nan());
+    assert_eq!(distribution.p_at_most(f64::NAN), 1.0);
+    assert_eq!(distribution.p_at_least(f64::NAN), 1.0);
+    assert!(distribution.p_at_most(f64::NEG_INFINITY) > 0.0);
+    assert_eq!(distribution.p_at_most(f64::INFINITY), 1.0);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::normal::{self, LARGEST_Z};
+use super::normal;
 use super::student;
-use super::tail::Tail;
+use super::tail::{FURTHEST, Tail};
 
 /// With fewer defined replicates there is no [`Distribution`]: the tenth of 200 replicates stands at
 /// the 5 % quantile, which a one-sided test at 5 % needs to see and not to extrapolate.
@@ -52,9 +52,8 @@ impl Distribution {
     ///
     /// Replicates that are not finite are undefined and left out. `None` where `point` is not finite,
     /// where fewer than [`LEAST_REPLICATES`] are left, or fewer than nine in ten.
-    pub fn percentile(point: f64, replicates: Vec<f64>) -> Option<Self> {
+    pub fn percentile(point: f64, mut replicates: Vec<f64>) -> Option<Self> {
         let drawn = replicates.len();
-        let mut replicates = replicates;
         replicates.retain(|value| value.is_finite());
         let count = replicates.len();
         let enough = count >= LEAST_REPLICATES && count as f64 >= LEAST_DEFINED * drawn as f64;
@@ -148,8 +147,11 @@ impl Distribution {
         self.acceleration
     }
 
-    /// The value that the statistic stays below with confidence `level`, in 0..=1.
+    /// The value that the statistic stays below with confidence `level`; NaN unless that is in 0..=1.
     pub fn quantile(&self, level: f64) -> f64 {
+        if !(0.0..=1.0).contains(&level) {
+            return f64::NAN;
+        }
         let z = self.corrected(student::score(normal::quantile(level), self.units));
         if z <= -self.lower.z {
             return -self.lower.value(-z);
@@ -166,8 +168,12 @@ impl Distribution {
     }
 
     /// The p-value of "the statistic is at most `x`": the highest level whose quantile does not
-    /// exceed `x`. Below a level exactly where that level's quantile lies above `x`. Never 0.
+    /// exceed `x`. Below a level exactly where that level's quantile lies above `x`. Never 0; 1 where
+    /// `x` is NaN, of which nothing is claimed.
     pub fn p_at_most(&self, x: f64) -> f64 {
+        if x.is_nan() {
+            return 1.0;
+        }
         let z = if x < -self.lower.anchor {
             -self.lower.score(-x)
         } else if x > self.upper.anchor || (x == self.upper.anchor && self.upper.is_flat()) {
@@ -175,11 +181,14 @@ impl Distribution {
         } else {
             self.score_at(x, self.replicates.partition_point(|&value| value <= x))
         };
-        normal::cdf(student::normal_score(self.uncorrected(z), self.units))
+        normal::cdf(self.nominal(z))
     }
 
     /// The p-value of "the statistic is at least `x`", as [`Self::p_at_most`] from the other side.
     pub fn p_at_least(&self, x: f64) -> f64 {
+        if x.is_nan() {
+            return 1.0;
+        }
         let z = if x > self.upper.anchor {
             self.upper.score(x)
         } else if x < -self.lower.anchor || (x == -self.lower.anchor && self.lower.is_flat()) {
@@ -187,7 +196,7 @@ impl Distribution {
         } else {
             self.score_at(x, self.replicates.partition_point(|&value| value < x))
         };
-        normal::cdf(-student::normal_score(self.uncorrected(z), self.units))
+        normal::cdf(-self.nominal(z))
     }
 
     /// The two-sided interval: as much is left out at one end as at the other.
@@ -216,6 +225,12 @@ impl Distribution {
         normal::quantile(rank.clamp(low, high) / (self.replicates.len() + 1) as f64)
     }
 
+    /// The nominal score that is read off at `z` among the replicates.
+    fn nominal(&self, z: f64) -> f64 {
+        let z = student::normal_score(self.uncorrected(z), self.units);
+        z.clamp(-normal::LARGEST_Z, normal::LARGEST_Z)
+    }
+
     /// The score among the replicates at which the nominal score `z` is read off: Efron 1987,
     /// equation 2.3. Beyond its pole (6 standard errors away, or further) the formula turns back;
     /// there is nothing to read off there.
@@ -223,7 +238,7 @@ impl Distribution {
         let shifted = self.bias + z;
         let scale = 1.0 - self.acceleration * shifted;
         let z = if scale > 0.0 { self.bias + shifted / scale } else { shifted * f64::INFINITY };
-        z.clamp(-LARGEST_Z, LARGEST_Z)
+        z.clamp(-FURTHEST, FURTHEST)
     }
 
     /// The inverse of [`Self::corrected`].
@@ -231,7 +246,7 @@ impl Distribution {
         let shifted = z - self.bias;
         let scale = 1.0 + self.acceleration * shifted;
         let z = if scale > 0.0 { shifted / scale - self.bias } else { shifted * f64::INFINITY };
-        z.clamp(-LARGEST_Z, LARGEST_Z)
+        z.clamp(-FURTHEST, FURTHEST)
     }
 }
 
