@@ -197,7 +197,7 @@ fn whatever_the_replicates_everything_is_finite_and_no_p_value_is_0() {
     for values in &replicates {
         for jackknife in &jackknives {
             for point in [-1e9, 0.0, 0.25, 1e9] {
-                let bca = Distribution::bca(point, values.clone(), jackknife).unwrap();
+                let bca = Distribution::bca(point, values.clone(), jackknife).unwrap().expanded(2);
                 for level in [0.0, 1e-300, 1e-20, 0.025, 0.5, 0.975, 1.0] {
                     assert!(bca.quantile(level).is_finite());
                 }
@@ -209,6 +209,20 @@ fn whatever_the_replicates_everything_is_finite_and_no_p_value_is_0() {
             }
         }
     }
+}
+
+/// A configuration's level may be anything; a metric may be undefined.
+#[test]
+fn nonsense_is_answered_with_nothing() {
+    let distribution = Distribution::percentile(0.0, normal_scores(300)).unwrap().expanded(5);
+    for level in [-0.1, 1.1, f64::NAN] {
+        assert!(distribution.quantile(level).is_nan());
+    }
+    assert!(distribution.interval(f64::NAN).low.is_nan());
+    assert_eq!(distribution.p_at_most(f64::NAN), 1.0);
+    assert_eq!(distribution.p_at_least(f64::NAN), 1.0);
+    assert!(distribution.p_at_most(f64::NEG_INFINITY) > 0.0);
+    assert_eq!(distribution.p_at_most(f64::INFINITY), 1.0);
 }
 
 #[test]
@@ -261,8 +275,42 @@ fn planning_is_the_textbooks() {
     assert_eq!(units_needed(500, 0.0, 0.1, 0.05, 0.8), Some(1));
 }
 
+/// Student's 97.5 % quantile of 10 degrees of freedom is 2.228139, the normal's 1.959964.
+#[test]
+fn few_units_widen_an_interval_as_students_distribution_and_their_own_mean_ask_for() {
+    let normal = Distribution::percentile(0.0, normal_scores(20_000)).unwrap();
+    let plain = normal.interval(0.95);
+    let expanded = normal.clone().expanded(11).interval(0.95);
+    let factor = 2.228139 / 1.959964 * (11.0_f64 / 10.0).sqrt();
+    assert!(close(expanded.high, plain.high * factor, 0.005), "{expanded:?}");
+    assert!(close(expanded.low, plain.low * factor, 0.005), "{expanded:?}");
+    // The middle stays, and many units change nothing.
+    assert_eq!(normal.clone().expanded(11).quantile(0.5), normal.quantile(0.5));
+    let many = normal.clone().expanded(1_000_000).interval(0.95);
+    assert!(close(many.low, plain.low, 1e-5) && close(many.high, plain.high, 1e-5));
+    // Of one unit or none nothing can be said; of two hardly anything.
+    assert_eq!(normal.clone().expanded(0), normal.clone().expanded(2));
+    assert!(normal.expanded(2).interval(0.95).high > 10.0);
+}
+
+/// AP on resamples is too high as a rule: a floor must not be passed for that.
+#[test]
+fn a_centred_distribution_has_its_mean_at_the_point() {
+    let replicates: Vec<f64> = normal_scores(999).iter().map(|v| 0.52 + 0.01 * v).collect();
+    let plain = Distribution::percentile(0.5, replicates).unwrap();
+    let centred = plain.clone().centred();
+    assert!(close(centred.quantile(0.5), 0.5, 1e-9) && close(plain.quantile(0.5), 0.52, 1e-9));
+    for level in [1e-4, 0.05, 0.7, 0.9999] {
+        assert!(close(centred.quantile(level) + 0.02, plain.quantile(level), 1e-9));
+    }
+    assert!(plain.p_at_most(0.5) < 0.05 && close(centred.p_at_most(0.5), 0.5, 1e-6));
+    // What does not vary is not moved by the rounding of its mean.
+    let constant = Distribution::percentile(0.1, vec![0.1; 333]).unwrap();
+    assert_eq!(constant.clone().centred(), constant);
+}
+
 prop_compose! {
-    /// Replicates with or without ties, a point somewhere, and a jackknife.
+    /// Replicates with or without ties, a point somewhere, and every way to read them.
     fn distributions()(
         steps in prop_oneof![Just(1e9), Just(20.0), Just(3.0)],
         raw in prop::collection::vec(-1.0..1.0_f64, 200..400),
@@ -270,15 +318,21 @@ prop_compose! {
         point in -0.5..0.5_f64,
         jackknife in prop::collection::vec(-1.0..1.0_f64, 0..60),
         corrected in any::<bool>(),
+        units in prop::option::of(2..500_usize),
+        centred in any::<bool>(),
     ) -> (Distribution, Vec<f64>) {
+        let round = |value: f64| (value * steps).round() / steps;
         let replicates: Vec<f64> =
-            raw.iter().map(|v| ((v.abs().powi(power) * v.signum()) * steps).round() / steps).collect();
+            raw.iter().map(|v| round(v.abs().powi(power) * v.signum())).collect();
         let distribution = if corrected {
             Distribution::bca(point, replicates.clone(), &jackknife)
         } else {
             Distribution::percentile(point, replicates.clone())
         };
-        (distribution.unwrap(), replicates)
+        let distribution = distribution.unwrap();
+        let distribution =
+            if let Some(units) = units { distribution.expanded(units) } else { distribution };
+        (if centred { distribution.centred() } else { distribution }, replicates)
     }
 }
 

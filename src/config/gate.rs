@@ -69,7 +69,7 @@ impl Default for Gate {
             confidence: 0.95,
             correction: Correction::Holm,
             numeric_noise: 1e-4,
-            interval: Interval::Bca,
+            interval: Interval::Percentile,
             replicates: 1000,
             seed: 0,
             metrics: metrics.map(|(name, drop)| (name.to_owned(), max_drop(drop))).into(),
@@ -105,10 +105,10 @@ pub enum Correction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Interval {
-    /// Bias-corrected and accelerated.
-    Bca,
-    /// The replicates' own percentiles.
+    /// The replicates' percentiles, expanded for few images.
     Percentile,
+    /// Bias-corrected and accelerated; for smooth metrics, see docs/statistics.md.
+    Bca,
 }
 
 /// Where the baseline is.

@@ -443,7 +443,9 @@ impl Judging<'_> {
         }
         let room = if demand.needs_baseline() { noise } else { 0.0 };
         let statistic = |before, after| statistic(before, after) + room;
+        let own_value = demand == Demand::Min;
         let confident = distribution(statistic(before, after), &statistic)
+            .map(|distribution| if own_value { distribution.centred() } else { distribution })
             .map(|distribution| self.confident_test(&distribution, margin));
         Test { demand, limit, margin, finding: Finding::Inconclusive, confident }
     }

@@ -1,5 +1,7 @@
 //! How chance moves the metrics: both sides on the same resampled images.
 
+use std::collections::{HashMap, HashSet};
+
 use super::GateError;
 use super::evidence::{Evidence, Part};
 use super::statistics::Distribution;
@@ -15,6 +17,10 @@ pub(super) struct Resampled {
     bootstrap: Pair,
     /// For the acceleration of BCa intervals.
     jackknife: Option<Pair>,
+    /// How many units there are.
+    units: usize,
+    /// How many of them show a class.
+    class_units: HashMap<String, usize>,
 }
 
 /// The same weights on both sides.
@@ -45,6 +51,8 @@ impl Resampled {
         let drawn = Weights::bootstrap(evidence.units, replicates, settings.seed);
         let bca = settings.interval == Interval::Bca;
         Ok(Self {
+            units: distinct(part.units.iter().copied()),
+            class_units: class_units(evidence, part),
             bootstrap: pair(&drawn)?,
             jackknife: bca.then(|| pair(&Weights::jackknife(evidence.units, FOLDS))).transpose()?,
         })
@@ -64,9 +72,35 @@ impl Resampled {
                 let left_out = jackknife.statistic(metric, statistic)?;
                 Distribution::bca(point, replicates, &left_out)
             }
-            None => Distribution::percentile(point, replicates),
+            None => {
+                let units = self.units_behind(metric);
+                Some(Distribution::percentile(point, replicates)?.expanded(units))
+            }
         }
     }
+
+    /// On how many images, or groups of them, a metric rests.
+    fn units_behind(&self, metric: &str) -> usize {
+        let class = metric.split_once('/').map(|(_, class)| class);
+        class.and_then(|class| self.class_units.get(class)).copied().unwrap_or(self.units)
+    }
+}
+
+/// How many units show an object of each class.
+fn class_units(evidence: &Evidence, part: &Part) -> HashMap<String, usize> {
+    let mut units: HashMap<i64, Vec<u32>> = HashMap::new();
+    for ((image, _), &unit) in part.candidate.iter().zip(&part.units) {
+        for gt in image.ground_truth.iter().filter(|gt| !gt.is_crowd && !gt.ignore) {
+            units.entry(gt.category_id).or_default().push(unit);
+        }
+    }
+    let count = |id| units.get(&id).map_or(0, |units| distinct(units.iter().copied()));
+    let categories = evidence.subject.categories.iter();
+    categories.map(|category| (category.name.clone(), count(category.id))).collect()
+}
+
+fn distinct(units: impl Iterator<Item = u32>) -> usize {
+    units.collect::<HashSet<u32>>().len()
 }
 
 impl Pair {

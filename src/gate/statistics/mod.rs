@@ -17,6 +17,7 @@ mod correction;
 mod distribution;
 pub mod normal;
 mod planning;
+mod student;
 mod tail;
 
 pub use correction::{benjamini_hochberg, holm};

@@ -6,6 +6,10 @@
 
 use super::normal;
 
+/// Scores end here, where their squares still are finite; only where nothing varies, or far beyond all
+/// that an interval asks for, does one come so far.
+pub(super) const FURTHEST: f64 = 1e150;
+
 /// One tail, by distance: as if it were the upper one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Tail {
@@ -45,7 +49,7 @@ impl Tail {
 
     /// The standard score at which `value` is reached, which is not below the anchor.
     pub(super) fn score(&self, value: f64) -> f64 {
-        if self.is_flat() { normal::LARGEST_Z } else { self.z + (value - self.anchor) / self.slope }
+        if self.is_flat() { FURTHEST } else { self.z + (value - self.anchor) / self.slope }
     }
 
     /// Whether nothing lies beyond the anchor.
