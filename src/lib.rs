@@ -5,6 +5,7 @@
 
 mod files;
 mod json;
+mod nearest;
 
 pub mod config;
 pub mod dataset;
@@ -19,3 +20,10 @@ pub mod gate;
 #[cfg(feature = "mlflow")]
 pub mod registry;
 pub mod report;
+#[cfg(feature = "harness")]
+pub mod harness;
+
+/// The README's Rust is compiled and run.
+#[cfg(all(doctest, feature = "harness"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -146,7 +146,8 @@ proptest! {
         let units: Vec<u32> = (0..).take(images.len()).collect();
         let weights = Weights::bootstrap(images.len(), 18, seed);
         let found = replicate(&images, &units, &weights);
-        for b in 0..18 {
+        // Two blocks of replicates, the second partly used.
+        for b in [0, 7, 15, 16, 17] {
             check_same(&found.table(b), &point(&resampled(&images, &units, &weights, b)))?;
         }
     }
@@ -302,6 +303,25 @@ fn nothing_has_the_values_of_nothing() {
     let none = replicate(&[], &[], &Weights::ones(0));
     assert!(!none.is_empty());
     check_same(&none.table(0), &point(&[])).unwrap();
-    let no_replicates = replicate(&crowded(2, 2, 1), &[0, 1], &Weights::jackknife(2, 1));
+    let no_replicates = replicate(&crowded(2, 2, 1), &[0, 1], &Weights::bootstrap(2, 0, 1));
     assert!(no_replicates.is_empty());
+}
+
+/// So many units that their weights are not all in memory at once: the replicates still are in order.
+#[test]
+fn replicates_of_very_many_units_are_in_order() {
+    let images = crowded(2, 2, 1);
+    let found = replicate(&images, &[5, 250], &Weights::jackknife(300_000, 300));
+    assert_eq!(found.len(), 300);
+    let recall = found.values("AR100").unwrap();
+    let (without_first, without_second) = (recall[5], recall[250]);
+    assert_ne!(without_first, without_second);
+    for (b, &recall) in recall.iter().enumerate() {
+        let expected = match b {
+            5 => without_first,
+            250 => without_second,
+            _ => (without_first + without_second) / 2.0,
+        };
+        assert!((recall - expected).abs() < 1e-12, "replicate {b}");
+    }
 }

@@ -251,7 +251,7 @@ fn the_ledger_names_every_fix_and_only_fixtures_and_tests_that_exist() {
     let missing: Vec<&str> = names.clone().filter(|name| !exists(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
     let mentioned: Vec<&str> = names.collect();
-    for folder in ["", "lvis/"] {
+    for folder in ["", "lvis/", "tide/"] {
         for entry in std::fs::read_dir(root.join("fixtures/metrics").join(folder)).unwrap() {
             let file = entry.unwrap().file_name().into_string().unwrap();
             let Some(name) = file.strip_suffix(".json").filter(|name| !name.starts_with("random"))

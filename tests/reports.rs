@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use detgate::config::Rule;
+use detgate::config::{GateConfig, Rule};
 use detgate::dataset::{Bbox, Category, GroundTruth, ImageRecord};
 use detgate::detections::Detection;
-use detgate::gate::{Fingerprint, Policy, Provenance, SCHEMA, Snapshot, judge};
+use detgate::gate::{Evidence, Fingerprint, Policy, Provenance, Recorded, SCHEMA, Snapshot, judge};
 use detgate::matching::coco::CocoParams;
 use detgate::matching::practical::PracticalParams;
 use detgate::metrics::{Evaluation, evaluate};
@@ -57,11 +57,13 @@ fn run(found: &[(i64, f64, f64)]) -> (Evaluation, Snapshot) {
         engine: "detgate".to_owned(),
     };
     let metrics = evaluation.table();
-    (evaluation, Snapshot { schema: SCHEMA, fingerprint, provenance, metrics })
+    let (recorded, detections_blake3) = (Recorded::default(), None);
+    let schema = SCHEMA;
+    (evaluation, Snapshot { schema, fingerprint, provenance, recorded, detections_blake3, metrics })
 }
 
 fn policy() -> Policy {
-    let rule = |max_drop, min| Rule { max_drop, min };
+    let rule = |max_drop, min| Rule { max_drop, min, ..Rule::default() };
     Policy::new(BTreeMap::from([
         ("AP50".to_owned(), rule(Some(0.01), Some(0.2))),
         ("AP50/*".to_owned(), rule(Some(0.5), None)),
@@ -76,7 +78,9 @@ fn with_report<T>(
     read: impl Fn(&Report) -> T,
 ) -> T {
     let (evaluation, candidate) = run;
-    let judgement = judge(candidate, baseline, &policy()).unwrap();
+    let evidence = Evidence::of_tables(&candidate.metrics, baseline.map(|b| &b.metrics));
+    let settings = GateConfig::default();
+    let judgement = judge(candidate, baseline, &evidence, &policy(), &settings).unwrap();
     read(&Report {
         schema: report::SCHEMA,
         checkpoint: &candidate.provenance,
@@ -93,6 +97,7 @@ fn with_report<T>(
         fingerprint: &candidate.fingerprint,
         evaluation,
         judgement: &judgement,
+        why: None,
     })
 }
 

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use detgate::config::Rule;
+use detgate::config::{GateConfig, Rule};
 use detgate::gate::{
-    Finding, Fingerprint, GateError, MetricTable, Policy, Provenance, SCHEMA, Snapshot, Verdict,
-    judge,
+    Evidence, Finding, Fingerprint, GateError, Judgement, MetricTable, Policy, Provenance,
+    Recorded, SCHEMA, Snapshot, Verdict,
 };
 
 fn run(metrics: &[(&str, Option<f64>)]) -> Snapshot {
@@ -15,17 +15,34 @@ fn run(metrics: &[(&str, Option<f64>)]) -> Snapshot {
     let metrics: MetricTable =
         metrics.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
     let provenance = Provenance { checkpoint: "best_demo.pt".into(), ..Provenance::default() };
-    Snapshot { schema: SCHEMA, fingerprint, provenance, metrics }
+    let (recorded, detections_blake3) = (Recorded::default(), None);
+    Snapshot { schema: SCHEMA, fingerprint, provenance, recorded, detections_blake3, metrics }
+}
+
+fn rule(max_drop: Option<f64>, min: Option<f64>) -> Rule {
+    Rule { max_drop, min, ..Rule::default() }
 }
 
 fn policy(rules: &[(&str, Option<f64>, Option<f64>)]) -> Policy {
     Policy::new(
         rules
             .iter()
-            .map(|&(name, max_drop, min)| (name.to_owned(), Rule { max_drop, min }))
+            .map(|&(name, max_drop, min)| {
+                (name.to_owned(), Rule { max_drop, min, ..Rule::default() })
+            })
             .collect::<BTreeMap<_, _>>(),
     )
     .unwrap()
+}
+
+/// By the values alone.
+fn judge(
+    candidate: &Snapshot,
+    baseline: Option<&Snapshot>,
+    policy: &Policy,
+) -> Result<Judgement, GateError> {
+    let evidence = Evidence::of_tables(&candidate.metrics, baseline.map(|b| &b.metrics));
+    detgate::gate::judge(candidate, baseline, &evidence, policy, &GateConfig::default())
 }
 
 fn finding(
@@ -78,7 +95,10 @@ fn a_metric_that_vanished_from_the_candidate_fails() {
     let judgement =
         judge(&candidate, Some(&baseline), &policy(&[("AP50/*", Some(0.1), None)])).unwrap();
     assert_eq!(judgement.verdict, Verdict::Regressed);
-    assert_eq!(judgement.broken().map(|c| c.metric.as_str()).collect::<Vec<_>>(), ["AP50/car"]);
+    assert_eq!(
+        judgement.broken().iter().map(|c| c.metric.as_str()).collect::<Vec<_>>(),
+        ["AP50/car"]
+    );
 }
 
 #[test]
@@ -88,7 +108,10 @@ fn a_star_stands_for_every_class_and_yields_to_an_exact_name() {
         run(&[("AP50", Some(0.1)), ("AP50/car", Some(0.5)), ("AP50/person", Some(0.5))]);
     let rules = policy(&[("AP50/*", Some(0.01), None), ("AP50/car", Some(0.4), None)]);
     let judgement = judge(&candidate, Some(&baseline), &rules).unwrap();
-    assert_eq!(judgement.broken().map(|c| c.metric.as_str()).collect::<Vec<_>>(), ["AP50/person"]);
+    assert_eq!(
+        judgement.broken().iter().map(|c| c.metric.as_str()).collect::<Vec<_>>(),
+        ["AP50/person"]
+    );
 }
 
 #[test]
@@ -104,9 +127,9 @@ fn a_rule_that_matches_nothing_is_an_error() {
 #[test]
 fn a_policy_that_cannot_fail_is_an_error() {
     assert!(matches!(Policy::new(BTreeMap::new()), Err(GateError::NoRules)));
-    let toothless = BTreeMap::from([("AP".to_owned(), Rule { max_drop: None, min: None })]);
+    let toothless = BTreeMap::from([("AP".to_owned(), Rule::default())]);
     let error = Policy::new(toothless).unwrap_err().to_string();
-    assert!(error.contains("\"AP\" has neither max_drop nor min"), "{error}");
+    assert!(error.contains("\"AP\": demands nothing"), "{error}");
 }
 
 #[test]
@@ -164,4 +187,97 @@ fn a_file_that_is_no_snapshot_is_named() {
     future.schema = SCHEMA + 1;
     future.write(&path).unwrap();
     assert!(Snapshot::read(&path).unwrap_err().to_string().contains("schema"));
+}
+
+/// The rule that judges each metric of a table, named by its margin.
+fn judged(names: &[&str], patterns: &[&str]) -> Vec<(String, String)> {
+    let table: MetricTable = names.iter().map(|name| ((*name).to_owned(), Some(0.5))).collect();
+    let margin = |at: usize| rule(Some(at as f64 / 100.0), None);
+    let rules = patterns.iter().enumerate().map(|(at, name)| ((*name).to_owned(), margin(at)));
+    let policy = Policy::new(rules.collect()).unwrap();
+    let judged = policy.rules_for(&table).unwrap();
+    let pattern = |rule: Rule| patterns[(rule.max_drop.unwrap() * 100.0).round() as usize];
+    judged.into_iter().map(|(name, rule)| (name.to_owned(), pattern(rule).to_owned())).collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+}
+
+const SLICED: [&str; 9] = [
+    "AP",
+    "AP@night",
+    "AP@rain",
+    "AP/car",
+    "AP/car@night",
+    "AP/car@rain",
+    "AP/person",
+    "AP/person@night",
+    "AP/person@rain",
+];
+
+#[test]
+fn the_most_specific_rule_judges_a_metric_alone() {
+    let all = ["AP/*@*", "AP/car@*", "AP/*@night", "AP/car@night", "AP/*", "AP@*", "AP@night"];
+    let expected = [
+        ("AP/car", "AP/*"),
+        ("AP/car@night", "AP/car@night"),
+        ("AP/car@rain", "AP/car@*"),
+        ("AP/person", "AP/*"),
+        ("AP/person@night", "AP/*@night"),
+        ("AP/person@rain", "AP/*@*"),
+        ("AP@night", "AP@night"),
+        ("AP@rain", "AP@*"),
+    ];
+    assert_eq!(judged(&SLICED, &all), pairs(&expected));
+    let class_before_slice = judged(&SLICED, &["AP/car@*", "AP/*@night"]);
+    assert!(class_before_slice.contains(&("AP/car@night".to_owned(), "AP/*@night".to_owned())));
+}
+
+#[test]
+fn a_star_never_stands_for_nothing() {
+    let of =
+        |pattern| judged(&SLICED, &[pattern]).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(of("AP/*"), ["AP/car", "AP/person"]);
+    assert_eq!(of("AP@*"), ["AP@night", "AP@rain"]);
+    assert_eq!(of("AP/car@*"), ["AP/car@night", "AP/car@rain"]);
+    assert_eq!(of("AP/*@rain"), ["AP/car@rain", "AP/person@rain"]);
+}
+
+#[test]
+fn a_class_may_be_named_like_a_pattern() {
+    let names = ["AP", "AP@b", "AP/a/b", "AP/a*", "AP/a@b", "AP/a@b@b", "AP/*", "AP/c"];
+    assert_eq!(judged(&names, &["AP/a/b"]), pairs(&[("AP/a/b", "AP/a/b")]));
+    assert_eq!(judged(&names, &["AP/a*"]), pairs(&[("AP/a*", "AP/a*")]));
+    // The class `a@b`: there is no class `a` that could have been measured on the slice `b`.
+    assert_eq!(judged(&names, &["AP/a@b"]), pairs(&[("AP/a@b", "AP/a@b")]));
+    assert_eq!(judged(&names, &["AP/*@b"]), pairs(&[("AP/a@b@b", "AP/*@b")]));
+    assert_eq!(judged(&names, &["AP/*"]).len(), 5, "every class, on all images");
+    // Without a slice `b`, an `@b` is part of a class's name even beside a class `a`.
+    assert_eq!(judged(&["AP", "AP/a", "AP/a@b"], &["AP/*"]).len(), 2);
+}
+
+#[test]
+fn a_rule_without_a_metric_says_the_nearest_name() {
+    let hint = |names: &[&str], pattern: &str| {
+        let table: MetricTable = names.iter().map(|name| ((*name).to_owned(), None)).collect();
+        let policy = policy(&[(pattern, Some(0.1), None)]);
+        let sentence = policy.rules_for(&table).unwrap_err().to_string();
+        sentence
+            .replace("the rule [gate.metrics] ", "")
+            .replace(" matches no metric of this run", "")
+    };
+    let patterns =
+        ["ap", "AP/persn", "AP@nigth", "AP50/*", "ap/*@rian", "AP/car@snow", "mIoU", "*"];
+    assert_eq!(hint(&["AP"], "AP@*"), "\"AP@*\"; it has no slices, define them in [gate.slices]");
+    insta::assert_snapshot!(patterns.map(|pattern| hint(&SLICED, pattern)).join("\n"), @r#"
+    "ap"; did you mean "AP"?
+    "AP/persn"; did you mean "AP/person"?
+    "AP@nigth"; did you mean "AP@night"?
+    "AP50/*"; did you mean "AP/*"?
+    "ap/*@rian"; did you mean "AP/*@rain"?
+    "AP/car@snow"; did you mean "AP/car@rain"?
+    "mIoU"; its metrics are AP
+    "*"; its metrics are AP
+    "#);
 }

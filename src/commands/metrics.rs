@@ -28,14 +28,16 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
     Plan::new(&[], &params)?;
     wanted.as_ref().map(|wanted| DetailPlan::new(&[], wanted, &params)).transpose()?;
     note_undefined(&config, &params);
-    start_threads(&config)?;
+    start_threads(config.threads)?;
     let mut clock = Clock { last: Instant::now(), enabled: config.timings };
-    let (dataset, results) =
-        rayon::join(|| ground_truth(&config), || coco_results::read(&config.dt));
+    let (dataset, results) = rayon::join(
+        || ground_truth(&config.gt, reader_fixes(&config)),
+        || coco_results::read(&config.dt),
+    );
     let (dataset, results) = (dataset?, results?);
     clock.lap("parse");
     let by_image = results.by_image(&dataset.images);
-    require_known_images(&config, &by_image)?;
+    require_known_images(&config.dt, config.skip_unknown_images, &by_image)?;
     let views: Vec<View> =
         std::iter::zip(&dataset.images, by_image.images.iter().map(AsRef::as_ref)).collect();
     note_unlisted(&config, &dataset, &views);
@@ -48,7 +50,7 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
     };
     clock.lap("details");
     let report = MetricsReport {
-        schema: report::SCHEMA,
+        schema: report::METRICS_SCHEMA,
         data: subject(&dataset, &results),
         numbers,
         details: details.as_ref(),
@@ -59,19 +61,17 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
     })
 }
 
-fn start_threads(config: &MetricsConfig) -> anyhow::Result<()> {
-    let Some(threads) = config.threads else { return Ok(()) };
+pub(crate) fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     pool.build_global().context("cannot start so many threads")
 }
 
-fn ground_truth(config: &MetricsConfig) -> anyhow::Result<Dataset> {
-    Ok(match dataset::annotations_format(&config.gt)? {
-        AnnotationFormat::CocoJson => {
-            dataset::read(&config.gt, &dataset::Classes::FromFile, reader_fixes(config))?
-        }
-        AnnotationFormat::YoloFolder => dataset::load_yolo(&config.gt, None)?,
-        AnnotationFormat::VocFolder => dataset::load_voc(&config.gt, None)?,
+pub(crate) fn ground_truth(path: &Path, fixes: Fixes) -> anyhow::Result<Dataset> {
+    Ok(match dataset::annotations_format(path)? {
+        AnnotationFormat::CocoJson => dataset::read(path, &dataset::Classes::FromFile, fixes)?,
+        AnnotationFormat::YoloFolder => dataset::load_yolo(path, None)?,
+        AnnotationFormat::VocFolder => dataset::load_voc(path, None)?,
     })
 }
 
@@ -106,25 +106,29 @@ fn evaluate(
 }
 
 /// pycocotools stops there too: results and ground truth that do not belong together are a mistake.
-fn require_known_images(config: &MetricsConfig, by_image: &ByImage) -> anyhow::Result<()> {
+pub(crate) fn require_known_images(
+    path: &Path,
+    skip: bool,
+    by_image: &ByImage,
+) -> anyhow::Result<()> {
     if let Some(name) = by_image.ambiguous.first() {
         bail!(
             "{}: several images of the ground truth are called {name}; name them with their folders, \
              or by their ids",
-            config.dt.display()
+            path.display()
         );
     }
     let Some(first) = by_image.elsewhere.keys().next() else { return Ok(()) };
     let count: usize = by_image.elsewhere.values().sum();
     let what = format!("detections on images that the ground truth does not have: {count}");
-    if config.skip_unknown_images {
+    if skip {
         eprintln!("note: {what}, among others on image {first}; left out");
         return Ok(());
     }
     bail!(
         "{}: {what}, among others on image {first}; are the two files of the same data set? \
          pass --skip-unknown-images to leave them out",
-        config.dt.display()
+        path.display()
     )
 }
 

@@ -1,3 +1,9 @@
 //! The commands that are more than a call into the library.
 
+mod baseline;
+pub(crate) mod bless;
+pub(crate) mod compare;
+pub(crate) mod eval;
 pub(crate) mod metrics;
+mod origin;
+mod register;

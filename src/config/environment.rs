@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub struct Environment {
     /// `CI`: set and neither empty, `0` nor `false`. Then no baseline is ever written.
     pub ci: bool,
+    /// `INSTA_UPDATE`: what happens to a baseline that a run does not agree with.
+    pub snapshot_update: SnapshotUpdate,
     /// `DETGATE_MLFLOW_PYTHON`: a Python that has MLflow.
     pub mlflow_python: Option<PathBuf>,
     /// `DETGATE_MLFLOW_PROVISION`: a program that, given `mlflow-python`, prints the path of a Python
@@ -20,6 +22,32 @@ pub struct Environment {
     pub mlflow_token: Option<String>,
 }
 
+/// insta's ways with a snapshot that differs; under [`Environment::ci`] nothing is written whatever this
+/// says. Source: insta 1.49, `INSTA_UPDATE`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SnapshotUpdate {
+    /// `auto`, `new`, unset or unknown: the candidate waits beside the baseline for review.
+    #[default]
+    Pending,
+    /// `always` and `force`: the candidate becomes the baseline.
+    Always,
+    /// `unseen`: it becomes the baseline where there is none, and waits where there is one.
+    Unseen,
+    /// `no`: nothing is written.
+    No,
+}
+
+impl SnapshotUpdate {
+    fn of(value: Option<&str>) -> Self {
+        match value {
+            Some("always" | "force" | "1") => Self::Always,
+            Some("unseen") => Self::Unseen,
+            Some("no") => Self::No,
+            _ => Self::Pending,
+        }
+    }
+}
+
 impl Environment {
     /// Reads the process's environment.
     pub fn from_process() -> Self {
@@ -30,6 +58,7 @@ impl Environment {
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let get = |name| lookup(name).filter(|value| !value.is_empty());
         Self {
+            snapshot_update: SnapshotUpdate::of(get("INSTA_UPDATE").as_deref()),
             ci: get("CI").is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false")),
             mlflow_python: get("DETGATE_MLFLOW_PYTHON").map(PathBuf::from),
             mlflow_provision: get("DETGATE_MLFLOW_PROVISION").map(PathBuf::from),

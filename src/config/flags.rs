@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::Fixes;
+use super::{Fixes, Judge};
 
 /// Tells whether a change broke your object detector.
 #[derive(Debug, Parser)]
@@ -28,6 +28,10 @@ pub enum Command {
     Bless(BlessFlags),
     /// COCO's numbers for a results file; needs no project and no model
     Metrics(Box<MetricsFlags>),
+    /// Judge one results file against another; needs no project and no model
+    Compare(Box<CompareFlags>),
+    /// Print the JSON Schema of a file, for editors and other checks
+    Schema(SchemaFlags),
 }
 
 /// Where the project is; shared by all commands.
@@ -36,9 +40,26 @@ pub struct ProjectFlags {
     /// The folder that holds data/processed/project_config.json [default: searched upwards]
     #[arg(long, value_name = "DIR")]
     pub project: Option<PathBuf>,
-    /// The baseline snapshot
+    /// The baseline: a snapshot, or models:/NAME@ALIAS or models:/NAME/VERSION
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
+}
+
+/// How a change is judged; shared by all commands that judge.
+#[derive(Debug, Default, Clone, Args)]
+pub struct GateFlags {
+    /// What decides: the change on these images, or a test that may be inconclusive
+    #[arg(long, value_name = "KIND")]
+    pub judge: Option<Judge>,
+    /// The confidence of intervals, 0.5..1
+    #[arg(long, value_name = "PART")]
+    pub confidence: Option<f64>,
+    /// Replicates of the bootstrap; 0 for no intervals
+    #[arg(long, value_name = "N")]
+    pub replicates: Option<usize>,
+    /// The seed of the bootstrap
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 /// `detgate eval`. Every flag overrides its key in `detgate.toml`.
@@ -47,6 +68,9 @@ pub struct EvalFlags {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
     pub project: ProjectFlags,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub gate: GateFlags,
     /// The checkpoint [default: the newest best_*.pt in models/local_checkpoints]
     #[arg(long, value_name = "FILE", conflicts_with = "torchscript")]
     pub checkpoint: Option<PathBuf>,
@@ -115,19 +139,47 @@ pub struct BlessFlags {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
     pub project: ProjectFlags,
+    /// Why this is the new baseline; kept in the snapshot
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
     /// Accept it even if it regressed
     #[arg(long)]
     pub force: bool,
 }
 
 /// What a TorchScript detector's labels mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelKind {
     /// Category ids of the ground truth.
     Category,
     /// The label map's internal ids, 1..n.
     Internal,
+}
+
+/// `detgate schema`.
+#[derive(Debug, Args)]
+pub struct SchemaFlags {
+    /// Of which file
+    #[arg(value_name = "FILE")]
+    pub of: SchemaOf,
+}
+
+/// What has a JSON Schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// detgate.toml.
+    Config,
 }
 
 /// `detgate metrics`.
@@ -192,6 +244,38 @@ pub struct MetricsFlags {
     /// Say on standard error how long each step took
     #[arg(long)]
     pub timings: bool,
+}
+
+/// `detgate compare`.
+#[derive(Debug, Default, Args)]
+pub struct CompareFlags {
+    /// Ground truth: a COCO file (also .gz or .zst), a YOLO or Pascal VOC folder
+    #[arg(long, value_name = "PATH")]
+    pub gt: PathBuf,
+    /// The detections that are compared with: a COCO results file (also .gz or .zst)
+    #[arg(long, value_name = "FILE")]
+    pub baseline: PathBuf,
+    /// The detections that are judged
+    #[arg(long, value_name = "FILE")]
+    pub candidate: PathBuf,
+    /// A detgate.toml whose [gate] and [practical] hold [default: the defaults]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub gate: GateFlags,
+    /// How to print the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: OutputFormat,
+    /// Print only the verdict
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Leave detections on images that the ground truth does not have out, instead of stopping
+    #[arg(long)]
+    pub skip_unknown_images: bool,
+    /// Threads; the result is the same with any [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
 }
 
 /// How numbers are printed.

@@ -3,25 +3,37 @@
 //! Nothing below this module knows a default or reads an environment variable. Deliberately absent:
 //! any look into the data or the model.
 
+mod compare;
 mod environment;
 mod fixes;
 mod flags;
+mod gate;
 mod metrics;
+mod mistakes;
+mod partition;
 mod project;
+mod rule;
+mod schema;
 mod settings;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use environment::Environment;
+pub use compare::CompareConfig;
+#[cfg(feature = "harness")]
+pub(crate) use compare::policy_file;
+pub use environment::{Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
-    BlessFlags, Cli, Command, EvalFlags, LabelKind, MetricsFlags, OutputFormat, ProjectFlags,
+    BlessFlags, Cli, Command, CompareFlags, EvalFlags, GateFlags, LabelKind, MetricsFlags,
+    OutputFormat, ProjectFlags, SchemaFlags, SchemaOf,
 };
+pub use gate::{BaselineSource, Correction, GateConfig, Interval, Judge};
 pub(crate) use metrics::linspace;
 pub use metrics::{DetailsConfig, MetricsConfig, Rules};
+pub use partition::{Condition, FileNamePattern, GroupsConfig, SliceConfig};
 pub use project::LabelMap;
-pub use settings::Rule;
+pub use rule::{Rule, RuleMistake, Tier};
+pub use schema::json_schema;
 
 /// Why there is no valid configuration.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +56,15 @@ pub enum ConfigError {
         error: std::io::Error,
     },
     /// `detgate.toml` is not as it should be.
-    #[error("{}: {}", path.display(), what.trim_end())]
+    #[error("{}:{line}:{column}: {what}", path.display())]
     Toml {
         /// The file.
         path: PathBuf,
-        /// What and where.
+        /// The line, from 1.
+        line: usize,
+        /// The character in the line, from 1.
+        column: usize,
+        /// What is wrong and what to do.
         what: String,
     },
     /// A JSON file is not as it should be.
@@ -69,6 +85,9 @@ pub enum ConfigError {
         /// What it may be.
         range: &'static str,
     },
+    /// Settings of the gate that a flag made wrong, alone or together.
+    #[error("{0}")]
+    Gate(String),
     /// The folder of images is nowhere.
     #[error(
         "\"val_dir\" is {recorded}, which does not exist here, and no tail of it exists under {}; correct it in project_config.json or pass --images",
@@ -144,12 +163,12 @@ pub struct Config {
     pub score_thr: f64,
     /// The practical protocol's IoU threshold.
     pub iou_thr: f64,
-    /// The baseline snapshot.
-    pub baseline: PathBuf,
-    /// The gate's rules by metric pattern.
-    pub rules: BTreeMap<String, Rule>,
+    /// When a run passes.
+    pub gate: GateConfig,
     /// Where the JSON report goes.
     pub report: PathBuf,
+    /// MLflow's, for registering and for a baseline that is a registered version.
+    pub tracking_uri: String,
     /// How to register; `None` when the model shall not be registered.
     pub registry: Option<RegistryConfig>,
     /// What a person should know of how this came about, such as a relocated folder.
@@ -200,9 +219,9 @@ impl Config {
             skip_bad_images: flags.skip_bad_images || settings.inference.skip_bad_images,
             score_thr: flags.score_thr.unwrap_or(settings.practical.score_thr),
             iou_thr: flags.iou_thr.unwrap_or(settings.practical.iou_thr),
-            baseline: rebase(flags.project.baseline.as_ref(), cwd, &settings.gate.baseline, &root),
-            rules: settings.gate.metrics.clone(),
+            gate: settings.gate.resolve(&flags.project, &flags.gate, cwd, &root)?,
             report: rebase(flags.report.as_ref(), cwd, &settings.report.path, &root),
+            tracking_uri: tracking_uri(flags, &settings),
             registry: registry(flags, &settings, &project),
             target_classes: project.target_classes,
             label_map,
@@ -226,11 +245,6 @@ impl Config {
     fn validate(&self) -> Result<(), ConfigError> {
         unit("score_thr", self.score_thr)?;
         unit("iou_thr", self.iou_thr)?;
-        for (pattern, rule) in &self.rules {
-            for (key, value) in [("max_drop", rule.max_drop), ("min", rule.min)] {
-                unit(&format!("[gate.metrics] {pattern:?} {key}"), value.unwrap_or(0.0))?;
-            }
-        }
         let Preprocessing { min_size, max_size, norm_eps } = self.preprocessing;
         if min_size == 0 || min_size > max_size || max_size > 16_384 {
             return Err(ConfigError::Range {
@@ -255,21 +269,23 @@ impl Config {
 pub struct BlessConfig {
     /// The baseline snapshot.
     pub baseline: PathBuf,
-    /// The gate's rules by metric pattern.
-    pub rules: BTreeMap<String, Rule>,
 }
 
 impl BlessConfig {
     /// As [`Config::resolve`].
     ///
     /// # Errors
-    /// As [`Config::resolve`].
+    /// As [`Config::resolve`]; and where the baseline is no file.
     pub fn resolve(flags: &BlessFlags, cwd: &Path) -> Result<Self, ConfigError> {
         let root = root(&flags.project, cwd)?;
         let settings = settings::read(&root)?;
-        let flag = flags.project.baseline.as_ref();
-        let baseline = rebase(flag, cwd, &settings.gate.baseline, &root);
-        Ok(Self { baseline, rules: settings.gate.metrics })
+        let gate = settings.gate.resolve(&flags.project, &GateFlags::default(), cwd, &root)?;
+        match gate.baseline {
+            BaselineSource::File(baseline) => Ok(Self { baseline }),
+            BaselineSource::Model(model) => Err(ConfigError::Gate(format!(
+                "the baseline is {model}; register a version and move its alias, or name a snapshot with --baseline"
+            ))),
+        }
     }
 }
 
@@ -321,6 +337,10 @@ fn model(flags: &EvalFlags, settings: &settings::Settings, cwd: &Path, root: &Pa
     from_flags().unwrap_or_else(from_settings)
 }
 
+fn tracking_uri(flags: &EvalFlags, settings: &settings::Settings) -> String {
+    flags.tracking_uri.clone().unwrap_or_else(|| settings.registry.tracking_uri.clone())
+}
+
 fn registry(
     flags: &EvalFlags,
     settings: &settings::Settings,
@@ -334,10 +354,7 @@ fn registry(
         flag.clone().or_else(|| setting.clone()).unwrap_or_else(|| format!("{name}{suffix}"))
     };
     Some(RegistryConfig {
-        tracking_uri: flags
-            .tracking_uri
-            .clone()
-            .unwrap_or_else(|| settings.registry.tracking_uri.clone()),
+        tracking_uri: tracking_uri(flags, settings),
         experiment: chosen(&flags.experiment, &settings.registry.experiment, "_evaluation"),
         model_name: chosen(&flags.model_name, &settings.registry.model_name, "_detector"),
     })

@@ -1,14 +1,19 @@
 //! `detgate.toml`: every key, with its default.
+//!
+//! The doc comments here are what users read: they become the descriptions of the published JSON
+//! Schema. Deliberately absent: what a file must satisfy beyond the type and range of each key
+//! (`gate.rs`), and how mistakes are said (`mistakes.rs`).
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, LabelKind};
+use super::gate::Gate;
+use super::{ConfigError, LabelKind, mistakes};
 
-/// The whole file; absent keys have their defaults.
-#[derive(Debug, Default, Deserialize)]
+/// Settings of detgate for one project. Every key has a default; paths are relative to the project.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Settings {
     pub(super) data: Data,
@@ -20,13 +25,17 @@ pub(super) struct Settings {
     pub(super) registry: Registry,
 }
 
-#[derive(Debug, Deserialize)]
+/// What is evaluated.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Data {
+    /// COCO ground truth; by default data/processed/coco_{classes}_val.json.
     pub(super) ground_truth: Option<PathBuf>,
+    /// The folder of the validation images; by default val_dir of project_config.json.
     pub(super) images: Option<PathBuf>,
+    /// Evaluate every category of the ground truth, not only those of the label map.
     pub(super) all_categories: bool,
-    /// 0 for all.
+    /// How many images are evaluated, in file order; 0 for all.
     pub(super) max_images: usize,
 }
 
@@ -36,15 +45,26 @@ impl Default for Data {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// The model, and how images are given to it.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Model {
+    /// The checkpoint; by default the newest best_*.pt in checkpoint_dir.
     pub(super) checkpoint: Option<PathBuf>,
+    /// Where the newest best_*.pt is looked for.
     pub(super) checkpoint_dir: PathBuf,
+    /// An exported TorchScript detector, evaluated instead of a checkpoint.
     pub(super) torchscript: Option<PathBuf>,
+    /// What the labels of the TorchScript detector are.
     pub(super) torchscript_labels: LabelKind,
+    /// Length of the short side of the model's input, pixels.
+    #[schemars(range(min = 1, max = 16384))]
     pub(super) min_size: u32,
+    /// Greatest length of the long side of the model's input, pixels.
+    #[schemars(range(min = 1, max = 16384))]
     pub(super) max_size: u32,
+    /// Epsilon of the model's batch normalisation.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub(super) norm_eps: f64,
 }
 
@@ -62,18 +82,25 @@ impl Default for Model {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// How all images are run.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Inference {
-    /// 0 for one per core.
+    /// Images evaluated at once, each on one thread; 0 for one per core.
     pub(super) workers: usize,
+    /// Count and list images that cannot be decoded instead of stopping.
     pub(super) skip_bad_images: bool,
 }
 
-#[derive(Debug, Deserialize)]
+/// The thresholds of precision, recall and F1.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Practical {
+    /// Least score that counts.
+    #[schemars(range(min = 0, max = 1))]
     pub(super) score_thr: f64,
+    /// IoU from which a detection has found an object.
+    #[schemars(range(min = 0, max = 1))]
     pub(super) iou_thr: f64,
 }
 
@@ -83,39 +110,11 @@ impl Default for Practical {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Gate {
-    pub(super) baseline: PathBuf,
-    pub(super) metrics: BTreeMap<String, Rule>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        let max_drop = |drop| Rule { max_drop: Some(drop), min: None };
-        let metrics = [("AP", 0.01), ("AP50", 0.01), ("AP50/*", 0.03), ("f1", 0.02)];
-        Self {
-            baseline: "detgate/baseline.snap".into(),
-            metrics: metrics.map(|(name, drop)| (name.to_owned(), max_drop(drop))).into(),
-        }
-    }
-}
-
-/// What one metric has to satisfy. Values are 0..1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// The largest absolute drop below the baseline that still passes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_drop: Option<f64>,
-    /// The least value that passes, whatever the baseline.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
+/// What is written.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Report {
+    /// Where the JSON report goes.
     pub(super) path: PathBuf,
 }
 
@@ -125,12 +124,17 @@ impl Default for Report {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// How a model that passed is registered in MLflow.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Registry {
+    /// Register a model that passed.
     pub(super) register: bool,
+    /// sqlite:///FILE or http(s)://HOST.
     pub(super) tracking_uri: String,
+    /// The MLflow experiment; by default {project_name}_evaluation.
     pub(super) experiment: Option<String>,
+    /// The name of the registered model; by default {project_name}_detector.
     pub(super) model_name: Option<String>,
 }
 
@@ -147,11 +151,18 @@ impl Default for Registry {
 
 /// Reads `detgate.toml` in the project root; all defaults when there is none.
 pub(super) fn read(root: &Path) -> Result<Settings, ConfigError> {
-    let path = root.join("detgate.toml");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => toml::from_str(&text)
-            .map_err(|error| ConfigError::Toml { path, what: error.to_string() }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Settings::default()),
-        Err(error) => Err(ConfigError::Read { path, error }),
+    match read_file(&root.join("detgate.toml")) {
+        Err(ConfigError::Read { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(Settings::default())
+        }
+        other => other,
+    }
+}
+
+/// Reads settings from a file that must be there.
+pub(super) fn read_file(path: &Path) -> Result<Settings, ConfigError> {
+    match std::fs::read(path) {
+        Ok(bytes) => mistakes::parse(&bytes).map_err(|mistake| mistake.in_file(path.to_owned())),
+        Err(error) => Err(ConfigError::Read { path: path.to_owned(), error }),
     }
 }

@@ -8,12 +8,15 @@ mod annotation_file;
 mod class_list;
 mod folder;
 mod format;
+mod image_table;
 mod load;
+mod slices;
 mod voc;
 mod yolo;
 
 pub use format::{AnnotationFormat, annotations_format};
 pub use load::{Classes, DatasetError, load, read};
+pub use slices::{Slice, SliceError, groups, slices};
 pub use voc::load_voc;
 pub use yolo::load_yolo;
 

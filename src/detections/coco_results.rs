@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -177,6 +178,13 @@ pub struct ByImage<'r> {
     pub ambiguous: BTreeSet<ImageKey<'r>>,
 }
 
+impl ByImage<'_> {
+    /// With the images that they were dealt to.
+    pub fn on<'a>(&'a self, records: &'a [ImageRecord]) -> Vec<(&'a ImageRecord, &'a [Detection])> {
+        records.iter().zip(self.images.iter().map(AsRef::as_ref)).collect()
+    }
+}
+
 /// Reads a results file, which may be packed with gzip or Zstandard, on rayon's current pool.
 ///
 /// # Errors
@@ -282,6 +290,33 @@ pub fn write<'a>(
     images: impl IntoIterator<Item = (i64, &'a [Detection])>,
 ) -> Result<(), ResultsError> {
     let io = |error| ResultsError::Io { action: "write", path: path.to_owned(), error };
+    let mut text = Vec::new();
+    write_to(&mut text, images).map_err(io)?;
+    crate::files::write_atomically(path, &text[..]).map_err(io)
+}
+
+/// A results file in memory, packed with Zstandard. Equal detections give equal bytes.
+///
+/// # Errors
+/// [`ResultsError::Io`], where memory ends.
+pub fn pack<'a>(
+    images: impl IntoIterator<Item = (i64, &'a [Detection])>,
+) -> Result<Vec<u8>, ResultsError> {
+    /// Numbers pack no better with more.
+    const LEVEL: i32 = 3;
+    let packed = || {
+        let mut packer = zstd::Encoder::new(Vec::new(), LEVEL)?;
+        packer.include_checksum(true)?;
+        write_to(&mut packer, images)?;
+        packer.finish()
+    };
+    packed().map_err(|error| ResultsError::Io { action: "pack", path: PathBuf::new(), error })
+}
+
+fn write_to<'a>(
+    out: &mut impl Write,
+    images: impl IntoIterator<Item = (i64, &'a [Detection])>,
+) -> io::Result<()> {
     let entries = images.into_iter().flat_map(|(image_id, detections)| {
         detections.iter().map(move |d| Entry {
             image_id,
@@ -290,11 +325,10 @@ pub fn write<'a>(
             score: d.score,
         })
     });
-    let mut text = b"[".to_vec();
+    out.write_all(b"[")?;
     for (index, entry) in entries.enumerate() {
-        text.extend_from_slice(if index == 0 { b"\n" } else { b",\n" });
-        serde_json::to_writer(&mut text, &entry).map_err(|error| io(error.into()))?;
+        out.write_all(if index == 0 { b"\n" } else { b",\n" })?;
+        serde_json::to_writer(&mut *out, &entry)?;
     }
-    text.extend_from_slice(b"\n]\n");
-    crate::files::write_atomically(path, &text[..]).map_err(io)
+    out.write_all(b"\n]\n")
 }

@@ -8,6 +8,9 @@ use crate::config::Config;
 use crate::dataset::Dataset;
 use crate::inference::ImageResult;
 
+/// By whose rules is counted; another name when a metric changes its meaning.
+const PROTOCOL: &str = "coco: pycocotools 2.0.11; practical: 1";
+
 /// Named facts about a run: digests of the ground truth and images, thresholds, the class map,
 /// preprocessing. Two runs are comparable when every fact is equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,19 +25,32 @@ impl Fingerprint {
         for (image, result) in std::iter::zip(&dataset.images, results) {
             images.update(format!("{} {}\n", image.id, result.digest).as_bytes());
         }
-        let classes = dataset.categories.iter().map(|c| format!("{}={}", c.id, c.name));
         let skipped = results.iter().filter(|result| result.outcome.is_err()).count();
         let mut fingerprint = Self::default();
-        fingerprint.record("ground_truth_blake3", &dataset.digest);
+        fingerprint.record_evaluation(dataset, results.len(), config.score_thr, config.iou_thr);
         fingerprint.record("image_bytes_blake3", images.finalize().to_hex());
-        fingerprint.record("image_count", results.len());
         fingerprint.record("skipped_images", skipped);
-        fingerprint.record("classes", classes.collect::<Vec<_>>().join(", "));
-        fingerprint.record("score_thr", config.score_thr);
-        fingerprint.record("iou_thr", config.iou_thr);
         fingerprint.record("min_size", config.preprocessing.min_size);
         fingerprint.record("max_size", config.preprocessing.max_size);
         fingerprint
+    }
+
+    /// The facts of an evaluation, whoever made the detections: what was evaluated and how it was
+    /// counted.
+    pub fn record_evaluation(
+        &mut self,
+        dataset: &Dataset,
+        images: usize,
+        score_thr: f64,
+        iou_thr: f64,
+    ) {
+        let classes = dataset.categories.iter().map(|c| format!("{}={}", c.id, c.name));
+        self.record("protocol", PROTOCOL);
+        self.record("ground_truth_blake3", &dataset.digest);
+        self.record("image_count", images);
+        self.record("classes", classes.collect::<Vec<_>>().join(", "));
+        self.record("score_thr", score_thr);
+        self.record("iou_thr", iou_thr);
     }
 
     /// Adds one fact; the same `name` again replaces it.

@@ -3,18 +3,34 @@
 //! Deliberately absent: how metrics are computed, and what happens after a verdict. Only this
 //! module can make a [`Passed`], and only a `Passed` can be registered.
 
+mod division;
+mod evidence;
 mod fingerprint;
 mod judge;
 mod policy;
+mod resampled;
 mod snapshot;
 pub mod statistics;
+pub mod stored;
+mod why;
 
+pub use division::Division;
+pub use evidence::{Evidence, Found, Subject};
 pub use fingerprint::Fingerprint;
-pub use judge::{Comparison, Finding, Judgement, Passed, Verdict, judge};
+pub use judge::{
+    Comparison, ConfidentTest, Demand, Finding, Judgement, Method, Passed, Test, Verdict, judge,
+};
 pub use policy::Policy;
-pub use snapshot::{Provenance, SCHEMA, Snapshot};
+pub use snapshot::{Provenance, Recorded, SCHEMA, Snapshot};
+pub use statistics::Interval;
+pub use why::{ChangedImage, ClassThreshold, Sides, Why, why};
 
 use std::path::PathBuf;
+
+use crate::config::RuleMistake;
+use crate::dataset::SliceError;
+use crate::detections::coco_results::ResultsError;
+use crate::metrics::EvaluateError;
 
 /// Metric values by flat name (`AP`, `AP50/person`, `precision`); `None` is undefined.
 pub type MetricTable = std::collections::BTreeMap<String, Option<f64>>;
@@ -27,31 +43,58 @@ pub enum GateError {
         "[gate.metrics] has no rule; leave it out for the defaults, or judge at least one metric"
     )]
     NoRules,
-    /// A rule that every run would satisfy.
-    #[error("the rule [gate.metrics] {pattern:?} has neither max_drop nor min; give it one")]
-    EmptyRule {
+    /// A rule that every run would satisfy, or none can.
+    #[error("the rule [gate.metrics] {pattern:?}: {mistake}")]
+    BadRule {
         /// The rule's metric pattern.
         pattern: String,
+        /// What is wrong with it.
+        mistake: RuleMistake,
     },
     /// A rule that cannot act would be a gate that is silently open.
-    #[error(
-        "the rule [gate.metrics] {pattern:?} matches no metric of this run; known names look like {examples}"
-    )]
+    #[error("the rule [gate.metrics] {pattern:?} matches no metric of this run; {hint}")]
     RuleWithoutMetric {
         /// The rule's metric pattern.
         pattern: String,
-        /// A few names that exist.
-        examples: String,
+        /// The nearest names that exist.
+        hint: String,
     },
+    /// Images cannot be divided into slices or groups.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
+    /// Two images have the same id.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// The two sides cannot be explained beside each other.
+    #[error("{0}")]
+    Why(String),
+    /// Confidence needs both sides' detections.
+    #[error(
+        "judge = \"confident\" needs the baseline's detections, which are not beside it; restore them from version control, or evaluate and bless again"
+    )]
+    NoDetections,
     /// The file system refused.
     #[error("cannot {action} {}: {error}", path.display())]
     Io {
-        /// `read` or `write`.
+        /// `read`, `write` or `remove`.
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system said.
         error: std::io::Error,
+    },
+    /// The detections beside the baseline cannot be read.
+    #[error(transparent)]
+    Detections(#[from] ResultsError),
+    /// The detections beside the baseline were changed, or cut short.
+    #[error(
+        "{} is not what the baseline was made with; restore it from version control (git lfs pull, if it \
+         is kept there), or remove it, evaluate and bless again",
+        path.display()
+    )]
+    ForeignDetections {
+        /// The file.
+        path: PathBuf,
     },
     /// The file is not a snapshot of ours.
     #[error(

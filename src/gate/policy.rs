@@ -1,12 +1,18 @@
 //! Which metrics are judged, and how far each may fall.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{GateError, MetricTable};
 use crate::config::Rule;
+use crate::nearest::nearest;
 
-/// Rules by metric name. A name that ends in `/*` stands for that metric of every class; a rule for
-/// the very name goes before one with a star.
+/// Rules by metric. A metric's name is `METRIC`, `METRIC/CLASS`, and on a slice of the images
+/// `METRIC@SLICE` or `METRIC/CLASS@SLICE`. In a rule's pattern `/*` stands for every class and `@*` for
+/// every slice; neither stands for none: `AP50/*` does not judge `AP50`, nor anything on a slice.
+///
+/// Of several rules for one metric only the most specific judges it: the metric's own name, then the
+/// one with a star for the class, for the slice, for both. A name that looks like a pattern, such as
+/// that of a class with a `*` in it, is taken by its letters first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy(BTreeMap<String, Rule>);
 
@@ -14,16 +20,16 @@ impl Policy {
     /// A policy that can fail: there is a rule, and every rule demands something.
     ///
     /// # Errors
-    /// [`GateError::NoRules`] and [`GateError::EmptyRule`]: a gate that cannot close is none.
+    /// [`GateError::NoRules`] and [`GateError::BadRule`]: a gate that cannot close is none.
     pub fn new(rules: BTreeMap<String, Rule>) -> Result<Self, GateError> {
         if rules.is_empty() {
             return Err(GateError::NoRules);
         }
-        let demands_nothing = |rule: &Rule| rule.max_drop.is_none() && rule.min.is_none();
-        match rules.iter().find(|(_, rule)| demands_nothing(rule)) {
-            Some((pattern, _)) => Err(GateError::EmptyRule { pattern: pattern.clone() }),
-            None => Ok(Self(rules)),
+        for (pattern, rule) in &rules {
+            rule.check()
+                .map_err(|mistake| GateError::BadRule { pattern: pattern.clone(), mistake })?;
         }
+        Ok(Self(rules))
     }
 
     /// The metrics of `table` that a rule judges, in the table's order, with their rule.
@@ -31,27 +37,96 @@ impl Policy {
     /// # Errors
     /// [`GateError::RuleWithoutMetric`] for a rule that matches nothing.
     pub fn rules_for<'a>(&self, table: &'a MetricTable) -> Result<Vec<(&'a str, Rule)>, GateError> {
-        for pattern in self.0.keys() {
-            if !table.keys().any(|name| matches(pattern, name)) {
-                return Err(GateError::RuleWithoutMetric {
-                    pattern: pattern.clone(),
-                    examples: table.keys().take(4).cloned().collect::<Vec<_>>().join(", "),
-                });
+        let names = Names::of(table);
+        let mut unused: BTreeSet<&str> = self.0.keys().map(String::as_str).collect();
+        let mut judged = Vec::new();
+        for name in table.keys() {
+            let patterns = names.patterns(name);
+            // All of them: a rule that yields to a more specific one is no mistake.
+            patterns.iter().for_each(|pattern| _ = unused.remove(pattern.as_str()));
+            if let Some(rule) = patterns.iter().find_map(|pattern| self.0.get(pattern)) {
+                judged.push((name.as_str(), *rule));
             }
         }
-        Ok(table.keys().filter_map(|name| Some((name.as_str(), self.rule(name)?))).collect())
-    }
-
-    fn rule(&self, name: &str) -> Option<Rule> {
-        let starred =
-            || self.0.iter().find(|(pattern, _)| matches(pattern, name)).map(|(_, rule)| rule);
-        self.0.get(name).or_else(starred).copied()
+        match unused.first() {
+            Some(pattern) => Err(GateError::RuleWithoutMetric {
+                pattern: (*pattern).to_owned(),
+                hint: names.hint(pattern),
+            }),
+            None => Ok(judged),
+        }
     }
 }
 
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix("/*") {
-        Some(metric) => name.strip_prefix(metric).is_some_and(|rest| rest.starts_with('/')),
-        None => pattern == name,
+impl Policy {
+    /// Whether a rule is for this very metric, and not for all that match it.
+    pub(super) fn names(&self, metric: &str) -> bool {
+        self.0.contains_key(metric)
+    }
+}
+
+/// The names of a table, and how to take them apart.
+struct Names<'a> {
+    table: &'a MetricTable,
+    /// Those of the metrics of no class: only there an `@` always parts a slice.
+    slices: BTreeSet<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn of(table: &'a MetricTable) -> Self {
+        let global = table.keys().filter(|name| !name.contains('/'));
+        let slices = global.filter_map(|name| Some(name.rsplit_once('@')?.1)).collect();
+        Self { table, slices }
+    }
+
+    /// Every pattern that stands for the metric `name`, the most specific first.
+    fn patterns(&self, name: &str) -> Vec<String> {
+        let (whole, slice) = self.part_slice(name);
+        let metric = whole.split_once('/').map(|(metric, _)| metric);
+        let mut patterns = vec![name.to_owned()];
+        match (metric, slice) {
+            (Some(metric), Some(slice)) => patterns.extend([
+                format!("{metric}/*@{slice}"),
+                format!("{whole}@*"),
+                format!("{metric}/*@*"),
+            ]),
+            (Some(metric), None) => patterns.push(format!("{metric}/*")),
+            (None, Some(_)) => patterns.push(format!("{whole}@*")),
+            (None, None) => {}
+        }
+        patterns
+    }
+
+    /// `AP50/person@night` to `AP50/person` and `night`. The name of a class may hold an `@` itself:
+    /// what is measured on a slice is measured on all images too, which tells them apart.
+    fn part_slice<'n>(&self, name: &'n str) -> (&'n str, Option<&'n str>) {
+        match name.rsplit_once('@') {
+            Some((whole, slice))
+                if self.slices.contains(slice)
+                    && (!whole.contains('/') || self.table.contains_key(whole)) =>
+            {
+                (whole, Some(slice))
+            }
+            _ => (name, None),
+        }
+    }
+
+    /// What the author of a pattern without a metric may have meant.
+    fn hint(&self, pattern: &str) -> String {
+        if pattern.contains('@') && self.slices.is_empty() {
+            return "it has no slices, define them in [gate.slices]".to_owned();
+        }
+        let shape = |name: &str| (name.contains('*'), name.contains('@'));
+        let alike: BTreeSet<String> = (self.table.keys().flat_map(|name| self.patterns(name)))
+            .filter(|name| shape(name) == shape(pattern))
+            .collect();
+        match nearest(pattern, alike.iter().map(String::as_str)) {
+            Some(meant) => format!("did you mean {meant:?}?"),
+            None => {
+                let global = self.table.keys().filter(|name| !name.contains(['/', '@']));
+                let names: Vec<&str> = global.map(String::as_str).collect();
+                format!("its metrics are {}", names.join(", "))
+            }
+        }
     }
 }

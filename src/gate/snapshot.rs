@@ -1,13 +1,14 @@
-//! The baseline on disk: an insta-format snapshot whose body is JSON.
+//! The baseline on disk: an insta-format snapshot whose body is JSON. Its detections lie beside it
+//! ([`super::stored`]).
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fingerprint, GateError, MetricTable};
+use super::{Fingerprint, GateError, MetricTable, Verdict};
 
 /// The version of the snapshot's body; raised when a field changes its meaning.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The metrics of one run, what must be equal to compare with them, and where they come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,10 +17,38 @@ pub struct Snapshot {
     pub schema: u32,
     /// What must be equal in a run that is compared with this one.
     pub fingerprint: Fingerprint,
-    /// Recorded for people; never compared.
+    /// Where the numbers come from; never compared.
     pub provenance: Provenance,
-    /// Every reported metric.
+    /// When, from which commit and why; never compared.
+    pub recorded: Recorded,
+    /// BLAKE3 of the file of detections beside the snapshot, hexadecimal, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detections_blake3: Option<String>,
+    /// Every metric over all images; those on slices follow from the detections.
     pub metrics: MetricTable,
+}
+
+/// What a reviewer wants to know of how a snapshot came about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// When it was evaluated: RFC 3339, UTC, to the second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    /// The project's commit, where it is a git repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git_commit: Option<String>,
+    /// Why it was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What the gate said of it, against the baseline of then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// What spoke against accepting it, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objections: Vec<String>,
+    /// [`Snapshot::digest`] of the baseline that it was compared with, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
 }
 
 /// Where a run's numbers come from.
@@ -29,7 +58,8 @@ pub struct Provenance {
     pub checkpoint: String,
     /// BLAKE3 of the checkpoint's bytes, hexadecimal.
     pub checkpoint_blake3: String,
-    /// detgate's version and the inference engine's.
+    /// The versions of detgate and of the inference engine, and what the CPU can do. Another engine
+    /// may move a metric by `numeric_noise`; it is said, not refused.
     pub engine: String,
 }
 
@@ -46,16 +76,28 @@ impl Snapshot {
                 return Err(GateError::Io { action: "read", path: path.to_owned(), error });
             }
         };
+        Self::parse(&text, path).map(Some)
+    }
+
+    /// Reads a snapshot's text; `path` is where it stands.
+    ///
+    /// # Errors
+    /// [`GateError::Malformed`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, GateError> {
         let malformed = |reason: String| GateError::Malformed { path: path.to_owned(), reason };
-        let snapshot: Self =
-            serde_json::from_str(body(&text)).map_err(|error| malformed(error.to_string()))?;
-        if snapshot.schema != SCHEMA {
-            return Err(malformed(format!(
-                "its schema is {}, this detgate reads {SCHEMA}",
-                snapshot.schema
-            )));
+        let parse_error = |error: serde_json::Error| malformed(error.to_string());
+        // Another version may lack fields: its number is looked at before them.
+        let Version { schema } = serde_json::from_str(body(text)).map_err(parse_error)?;
+        if schema != SCHEMA {
+            return Err(malformed(format!("its schema is {schema}, this detgate reads {SCHEMA}")));
         }
-        Ok(Some(snapshot))
+        serde_json::from_str(body(text)).map_err(parse_error)
+    }
+
+    /// The snapshot without insta's header.
+    pub fn body(&self) -> String {
+        // Every value has a JSON form.
+        serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
     /// Writes the snapshot whole or not at all.
@@ -67,9 +109,23 @@ impl Snapshot {
             .map_err(|error| GateError::Io { action: "write", path: path.to_owned(), error })
     }
 
-    /// Whether the two agree in everything but where they come from.
-    pub fn same_results(&self, other: &Self) -> bool {
-        self.fingerprint == other.fingerprint && self.metrics == other.metrics
+    /// Whether the two agree in everything but where they come from; metrics that differ by at most
+    /// `numeric_noise` are equal.
+    pub fn same_results(&self, other: &Self, numeric_noise: f64) -> bool {
+        let close = |a: &Option<f64>, b: &Option<f64>| match (a, b) {
+            (Some(a), Some(b)) => (a - b).abs() <= numeric_noise,
+            (a, b) => a == b,
+        };
+        let metrics = || self.metrics.iter().zip(&other.metrics);
+        self.fingerprint == other.fingerprint
+            && self.metrics.len() == other.metrics.len()
+            && metrics().all(|((a_name, a), (b_name, b))| a_name == b_name && close(a, b))
+    }
+
+    /// BLAKE3 of what a candidate is compared with, hexadecimal.
+    pub fn digest(&self) -> String {
+        let compared = serde_json::json!([self.fingerprint, self.metrics, self.detections_blake3]);
+        blake3::hash(compared.to_string().as_bytes()).to_hex().to_string()
     }
 
     /// Where a candidate waits for review: `baseline.snap.new`, as insta names it.
@@ -82,9 +138,14 @@ impl Snapshot {
 
 impl std::fmt::Display for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let json = serde_json::to_string_pretty(self).map_err(|_| std::fmt::Error)?;
-        write!(f, "---\nsource: detgate\nexpression: evaluation\n---\n{json}\n")
+        write!(f, "---\nsource: detgate\nexpression: evaluation\n---\n{}\n", self.body())
     }
+}
+
+/// All that every version has.
+#[derive(Deserialize)]
+struct Version {
+    schema: u32,
 }
 
 /// The snapshot without insta's YAML header, which review tools may rewrite.

@@ -1,44 +1,15 @@
 //! Matching for the confusion matrix: which object was taken for which class, on one image.
 //!
-//! The rule, in two passes over the detections at or above the score threshold:
-//! 1. **Same class, as COCO**: per class, in descending score, each detection takes the free ground
-//!    truth of highest IoU; ordinary ones before ignored ones (`evaluateImg`, cocoeval.py lines
-//!    240-312). So the diagonal, the row and the column of a class tell its COCO true positives,
-//!    misses and false positives, and agree with every other number of this crate.
-//! 2. **Any class**: what is left of both sides is paired by descending IoU (then score, then
-//!    order). These pairs are the confusions; whatever is still left is background.
+//! The rule is that of [`super::pairing`], which also says what other tools do instead.
 //!
-//! That same-class pairs go first is what supervision does (`metrics/detection.py`, candidates
-//! sorted by class agreement, then IoU), there by IoU in both passes. Ultralytics
-//! (`ConfusionMatrix.process_batch`) and FiftyOne (`classwise=False`) are blind to the class
-//! throughout: a wrong label that fits a little better, or scores a little higher, then takes the
-//! box away from the right one, and the matrix contradicts the recall beside it.
-//!
-//! Crowds and ignored ground truth are no row. A detection that pass 1 pairs with one (only one of
-//! its own class, as in FiftyOne) counts nowhere; a crowd can be found many times.
-//!
-//! Deliberately absent: area ranges, and pycocotools' quirks with the annotation id 0 (here it is
-//! found like any other) and with boxes so small that their overlap is not a number (here they match
-//! nothing); and those [`super::Fix`]es that are about curves. Only there does the matrix differ from
-//! COCO's counts.
+//! Deliberately absent: which box it was, and how well it fits ([`super::pairing`]); and those
+//! [`super::Fix`]es that are about curves.
 
 use serde::{Deserialize, Serialize};
 
-use super::descending_key;
-use super::iou::{Region, overlap};
+use super::pairing::{PairingParams, pair_image};
 use crate::dataset::GroundTruth;
 use crate::detections::Detection;
-
-/// The limits of the confusion matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct ConfusionParams {
-    /// Detections below this score do not exist. 0..1.
-    pub score_thr: f64,
-    /// Two boxes are the same object from this IoU on. Above 0, at most 1.
-    pub iou_thr: f64,
-    /// Detections per image and class; those of highest score are kept.
-    pub max_dets: usize,
-}
 
 /// An object and what it was taken for, by category id; `None` is background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,7 +29,7 @@ pub struct ImageConfusion {
     pub pairs: Vec<Pair>,
 }
 
-/// Pairs one image's detections with its ground truth, as the module's documentation says.
+/// Pairs one image's detections with its ground truth.
 ///
 /// `classes` are the category ids that are evaluated, ascending; what is of another class does not
 /// exist.
@@ -67,125 +38,23 @@ pub fn match_image(
     gts: &[GroundTruth],
     dts: &[Detection],
     classes: &[i64],
-    params: &ConfusionParams,
+    params: &PairingParams,
 ) -> ImageConfusion {
-    let gts: Vec<&GroundTruth> =
-        gts.iter().filter(|gt| classes.binary_search(&gt.category_id).is_ok()).collect();
-    let dts = counted_detections(dts, classes, params);
-    let mut image = Image {
-        regions: gts.iter().map(|gt| Region { bbox: gt.bbox, is_crowd: gt.is_crowd }).collect(),
-        taken: vec![false; gts.len()],
-        iou_thr: params.iou_thr.min(1.0 - 1e-10),
-        gts,
-    };
-    let mut pairs = Vec::with_capacity(image.gts.len() + dts.len());
-    let mut unpaired = Vec::new();
-    for dt in dts {
-        match image.same_class(dt) {
-            Some(g) if image.counts(g) => pairs.push(pair(Some(image.gts[g]), Some(dt))),
-            Some(_) => {}
-            None => unpaired.push(dt),
-        }
-    }
-    image.any_class(&unpaired, &mut pairs);
-    let missed = (0..image.gts.len()).filter(|&g| image.counts(g) && !image.taken[g]);
-    pairs.extend(missed.map(|g| pair(Some(image.gts[g]), None)));
-    ImageConfusion { image_id, pairs }
-}
-
-fn pair(gt: Option<&GroundTruth>, dt: Option<&Detection>) -> Pair {
-    Pair { truth: gt.map(|gt| gt.category_id), prediction: dt.map(|dt| dt.category_id) }
-}
-
-/// By class, then descending score, then order; at most `max_dets` per class.
-fn counted_detections<'d>(
-    dts: &'d [Detection],
-    classes: &[i64],
-    params: &ConfusionParams,
-) -> Vec<&'d Detection> {
-    let mut counted: Vec<&Detection> = dts
-        .iter()
-        .filter(|dt| dt.score >= params.score_thr)
-        .filter(|dt| classes.binary_search(&dt.category_id).is_ok())
-        .collect();
-    counted.sort_by_key(|dt| (dt.category_id, descending_key(dt.score)));
-    let (mut class, mut rank) = (None, 0);
-    counted.retain(|dt| {
-        rank = if class.replace(dt.category_id) == Some(dt.category_id) { rank + 1 } else { 0 };
-        rank < params.max_dets
+    let pairs = pair_image(gts, dts, classes, params);
+    let classes = pairs.iter().map(|pair| Pair {
+        truth: pair.gt.map(|g| gts[g].category_id),
+        prediction: pair.dt.map(|d| dts[d].category_id),
     });
-    counted
-}
-
-/// One image's ground truth, and what of it is taken.
-struct Image<'g> {
-    gts: Vec<&'g GroundTruth>,
-    regions: Vec<Region>,
-    taken: Vec<bool>,
-    iou_thr: f64,
-}
-
-impl Image<'_> {
-    /// Whether it is a row of the matrix.
-    fn counts(&self, g: usize) -> bool {
-        !self.gts[g].is_crowd && !self.gts[g].ignore
-    }
-
-    /// Takes the ground truth of the detection's class that COCO gives it.
-    fn same_class(&mut self, dt: &Detection) -> Option<usize> {
-        let found = self.last_best(dt, true).or_else(|| self.last_best(dt, false))?;
-        self.taken[found] = true;
-        Some(found)
-    }
-
-    /// Of the free ones of the detection's class, counted or ignored, the one with the highest
-    /// overlap, of equals the last.
-    fn last_best(&self, dt: &Detection, counted: bool) -> Option<usize> {
-        let mut best = None;
-        let mut least = self.iou_thr;
-        for (g, gt) in self.gts.iter().enumerate() {
-            let free = !self.taken[g] || gt.is_crowd;
-            if gt.category_id != dt.category_id || self.counts(g) != counted || !free {
-                continue;
-            }
-            let overlap = overlap(&dt.bbox, &self.regions[g]);
-            if overlap >= least {
-                (best, least) = (Some(g), overlap);
-            }
-        }
-        best
-    }
-
-    /// Pairs what is left, best overlap first; detections without a partner found background.
-    fn any_class(&mut self, dts: &[&Detection], pairs: &mut Vec<Pair>) {
-        let mut candidates = Vec::new();
-        for (d, dt) in dts.iter().enumerate() {
-            for g in (0..self.gts.len()).filter(|&g| self.counts(g) && !self.taken[g]) {
-                let overlap = overlap(&dt.bbox, &self.regions[g]);
-                if overlap >= self.iou_thr {
-                    candidates.push((descending_key(overlap), descending_key(dt.score), d, g));
-                }
-            }
-        }
-        candidates.sort_unstable();
-        let mut paired = vec![false; dts.len()];
-        for (_, _, d, g) in candidates {
-            if !paired[d] && !self.taken[g] {
-                (paired[d], self.taken[g]) = (true, true);
-                pairs.push(pair(Some(self.gts[g]), Some(dts[d])));
-            }
-        }
-        let background = dts.iter().zip(paired).filter(|(_, paired)| !paired);
-        pairs.extend(background.map(|(dt, _)| pair(None, Some(dt))));
-    }
+    ImageConfusion { image_id, pairs: classes.collect() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dataset::Bbox;
+    use crate::matching::iou::{Region, overlap};
 
-    const PARAMS: ConfusionParams = ConfusionParams { score_thr: 0.5, iou_thr: 0.5, max_dets: 100 };
+    const PARAMS: PairingParams = PairingParams { score_thr: 0.5, iou_thr: 0.5, max_dets: 100 };
 
     fn gt(category_id: i64, x: f64) -> GroundTruth {
         let bbox = [x, 0., 10., 10.].into();
@@ -211,7 +80,7 @@ mod tests {
         let bbox = Bbox::from([13.3, 83.9, 75.6, 25.3]);
         let (gt, dt) = (GroundTruth { bbox, ..gt(1, 0.) }, Detection { bbox, ..dt(1, 0., 0.9) });
         assert!(overlap(&bbox, &Region { bbox, is_crowd: false }) < 1.0);
-        let params = ConfusionParams { iou_thr: 1.0, ..PARAMS };
+        let params = PairingParams { iou_thr: 1.0, ..PARAMS };
         let found = match_image(7, &[gt], &[dt], &[1, 2], &params);
         assert_eq!(found.pairs, [Pair { truth: Some(1), prediction: Some(1) }]);
     }
@@ -273,15 +142,15 @@ mod tests {
     fn a_threshold_of_1_is_lowered_so_that_equal_boxes_match() {
         let bbox = [100.1, 200.3, 33.3, 44.7].into();
         let (gt, dt) = (GroundTruth { bbox, ..gt(1, 0.) }, Detection { bbox, ..dt(1, 0., 0.9) });
-        assert!(super::super::iou(&bbox, &bbox) < 1.0);
-        let params = ConfusionParams { iou_thr: 1.0, ..PARAMS };
+        assert!(crate::matching::iou(&bbox, &bbox) < 1.0);
+        let params = PairingParams { iou_thr: 1.0, ..PARAMS };
         let pairs = match_image(1, &[gt], &[dt], &[1], &params).pairs;
         assert_eq!(pairs, [Pair { truth: Some(1), prediction: Some(1) }]);
     }
 
     #[test]
     fn the_limit_is_per_class_and_keeps_the_best_scores() {
-        let params = ConfusionParams { max_dets: 1, ..PARAMS };
+        let params = PairingParams { max_dets: 1, ..PARAMS };
         let dts = [dt(1, 50., 0.6), dt(1, 0., 0.9), dt(2, 0., 0.7)];
         let pairs = match_image(1, &[gt(1, 0.)], &dts, &[1, 2], &params).pairs;
         let expected = [(Some(1), Some(1)), (None, Some(2))];

@@ -13,9 +13,11 @@ pub mod coco;
 pub mod confusion;
 pub mod iou;
 pub mod lvis;
+pub mod pairing;
 mod params;
 pub mod practical;
 pub(crate) mod prepare;
+pub mod tide;
 
 pub use iou::{iou, iou_matrix};
 

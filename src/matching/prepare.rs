@@ -50,6 +50,15 @@ fn mended(mut gt: GroundTruth, plan: &Plan) -> GroundTruth {
     gt
 }
 
+/// `dts` in an order that depends on what they are alone, not on how they were listed: matching
+/// prefers the first of equal scores.
+pub(crate) fn in_order_of_contents(dts: &[Detection]) -> Vec<Detection> {
+    let mut dts = dts.to_vec();
+    dts.sort_by_key(|dt| super::descending_key(dt.score));
+    order_by_contents(&mut dts);
+    dts
+}
+
 /// An order in which neighbours are equal only where they are interchangeable, scores apart.
 pub(super) fn order_by_contents(dts: &mut [Detection]) {
     dts.sort_by(|a, b| by_place(a.category_id, &a.bbox, b.category_id, &b.bbox));

@@ -18,7 +18,8 @@ use super::per_image::{self, ImageResult};
 use crate::dataset::{Category, ImageRecord};
 use crate::detections::Detection;
 use crate::matching::coco::{self, CocoParams, ImageMatches, ParamsError, Plan};
-use crate::matching::confusion::{self as pairing, ConfusionParams, ImageConfusion};
+use crate::matching::confusion::{self as pairing, ImageConfusion};
+use crate::matching::pairing::PairingParams;
 use crate::matching::prepare::prepared;
 
 /// Where to look.
@@ -67,7 +68,7 @@ pub struct DetailPlan {
     params: DetailParams,
     /// One IoU threshold, one area range, one detection limit.
     coco: Plan,
-    confusion: ConfusionParams,
+    confusion: PairingParams,
     /// Ids of the classes, ascending.
     class_ids: Vec<i64>,
 }
@@ -93,7 +94,7 @@ impl DetailPlan {
             return Err(DetailsError::Score(params.score_thr));
         }
         let coco = outcomes::at_one_threshold(coco, params.iou_thr);
-        let confusion = ConfusionParams {
+        let confusion = PairingParams {
             score_thr: params.score_thr,
             iou_thr: params.iou_thr,
             max_dets: coco.max_dets.first().copied().unwrap_or(0),

@@ -8,10 +8,12 @@
 //! on the number of images, which the caller applies to both protocols alike.
 
 pub mod bootstrap;
+pub mod calibration;
 pub mod coco;
 pub mod confusion;
 pub mod details;
 pub mod operating_points;
+pub mod losses;
 mod outcomes;
 pub mod per_image;
 pub mod lvis;
@@ -20,6 +22,7 @@ mod ranking;
 mod sum;
 pub mod summary;
 pub mod tally;
+pub mod tide;
 
 use std::collections::BTreeMap;
 

@@ -90,13 +90,13 @@ pub(super) fn run_data(client: &Client, run: &Run) -> Result<Value, RegistryErro
 /// Sizes of the files directly in an artifact folder, by path below the artifact root.
 pub(super) fn list_artifacts(
     client: &Client,
-    run: &Run,
+    run_id: &str,
     folder: &str,
 ) -> Result<BTreeMap<String, u64>, RegistryError> {
     let mut sizes = BTreeMap::new();
     let mut page = String::new();
     loop {
-        let mut query = vec![("run_id", run.id.as_str())];
+        let mut query = vec![("run_id", run_id)];
         query.extend((!folder.is_empty()).then_some(("path", folder)));
         query.extend((!page.is_empty()).then_some(("page_token", page.as_str())));
         let answer = client.get("artifacts/list", &query)?;
@@ -187,6 +187,41 @@ pub(super) fn get_version(
 ) -> Result<Version, RegistryError> {
     let answer = client.get("model-versions/get", &[("name", model), ("version", number)])?;
     version(client, &answer["model_version"])
+}
+
+/// The run of the version that an alias names; `None` when there is no such model or alias.
+pub(super) fn run_of_alias(
+    client: &Client,
+    model: &str,
+    alias: &str,
+) -> Result<Option<String>, RegistryError> {
+    run_of(client, client.get("registered-models/alias", &[("name", model), ("alias", alias)]))
+}
+
+/// The run of a version; `None` when there is no such model or version.
+pub(super) fn run_of_version(
+    client: &Client,
+    model: &str,
+    number: &str,
+) -> Result<Option<String>, RegistryError> {
+    run_of(client, client.get("model-versions/get", &[("name", model), ("version", number)]))
+}
+
+fn run_of(
+    client: &Client,
+    answer: Result<Value, RegistryError>,
+) -> Result<Option<String>, RegistryError> {
+    match answer {
+        Ok(answer) => text(client, &answer["model_version"], "run_id").map(Some),
+        // MLflow says INVALID_PARAMETER_VALUE of an alias that is not there.
+        Err(error)
+            if has_code(&error, "RESOURCE_DOES_NOT_EXIST")
+                || has_code(&error, "INVALID_PARAMETER_VALUE") =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn version(client: &Client, found: &Value) -> Result<Version, RegistryError> {

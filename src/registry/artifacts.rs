@@ -172,7 +172,7 @@ pub(super) fn verify(
     let folders: BTreeSet<String> = files.iter().map(|file| folder(&file.path)).collect();
     let mut sizes = BTreeMap::new();
     for folder in folders {
-        sizes.extend(api::list_artifacts(client, run, &folder)?);
+        sizes.extend(api::list_artifacts(client, &run.id, &folder)?);
     }
     for file in files {
         let found = sizes.get(&file.path);

@@ -4,6 +4,7 @@
 
 use std::error::Error as _;
 use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::blocking::{Body, ClientBuilder, RequestBuilder, Response};
@@ -100,6 +101,23 @@ impl Client {
         // MLflow guesses nothing from the type, but some proxies refuse a body without one.
         let request = request.header(reqwest::header::CONTENT_TYPE, "application/octet-stream");
         self.send(request.body(Body::sized(reader, length))).map(drop)
+    }
+
+    /// Downloads an artifact of a run through the server, whatever store it is in, whole or not at all.
+    pub(super) fn get_artifact(
+        &self,
+        run_id: &str,
+        path: &str,
+        to: &Path,
+    ) -> Result<(), RegistryError> {
+        let mut url = self.url(&["get-artifact"]);
+        url.query_pairs_mut().append_pair("path", path).append_pair("run_uuid", run_id);
+        let response = self.send(self.request(Method::GET, url))?;
+        crate::files::write_atomically(to, response).map_err(|error| RegistryError::Io {
+            action: "download",
+            path: to.to_owned(),
+            error,
+        })
     }
 
     /// The address of a path; each argument may hold several segments, separated by `/`.

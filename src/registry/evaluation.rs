@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Artifact, Publication};
+use super::{Artifact, Publication, baseline};
 use crate::config::{Config, RegistryConfig};
+use crate::gate::stored::Stored;
 use crate::gate::{Passed, Snapshot};
 use crate::metrics::Evaluation;
 
@@ -18,6 +19,8 @@ pub struct Files<'a> {
     pub checkpoint: &'a Path,
     /// The JSON report.
     pub report: &'a Path,
+    /// What the candidate found, for those that are compared with it.
+    pub detections: &'a Stored,
 }
 
 /// Composes the publication of a run that passed. `run_name` is `eval_<UTC time>`.
@@ -30,6 +33,7 @@ pub fn publication(
     run_name: String,
 ) -> Publication {
     let candidate = passed.candidate();
+    let detections = files.detections.name(Path::new(baseline::SNAPSHOT));
     Publication {
         experiment: registry.experiment.clone(),
         model_name: registry.model_name.clone(),
@@ -40,6 +44,8 @@ pub fn publication(
         artifacts: vec![
             Artifact::file(MODEL_FOLDER, files.checkpoint),
             Artifact::file("reports", files.report),
+            Artifact::bytes(baseline::FOLDER, baseline::SNAPSHOT, candidate.to_string()),
+            Artifact::bytes(baseline::FOLDER, detections, files.detections.bytes()),
             Artifact::file("config", config.project_config()),
             Artifact::file("config", config.label_map_file()),
         ],

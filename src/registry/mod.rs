@@ -10,12 +10,14 @@
 //! already.
 //!
 //! Deliberately absent: an MLflow client in general (only what one publication needs), writing to
-//! MLflow's tables or to a remote store such as S3 directly, aliases, retries of anything but the
+//! MLflow's tables or to a remote store such as S3 directly, setting aliases, retries of anything but the
 //! version, and printing: progress goes to [`RegistrySettings::on_event`].
 
 mod api;
 mod artifacts;
+mod baseline;
 mod client;
+mod connection;
 mod error;
 mod evaluation;
 mod prepare;
@@ -24,6 +26,7 @@ mod server;
 mod settings;
 mod uri;
 
+pub use baseline::{ModelReference, fetch_baseline};
 pub use error::RegistryError;
 pub use evaluation::{Files, publication};
 pub use publish::publish;

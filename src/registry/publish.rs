@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use super::api::{self, Run, Version};
 use super::artifacts;
 use super::client::Client;
+use super::connection::with_client;
 use super::prepare::{Prepared, batches, pairs, prepare};
 use super::server::Server;
-use super::{Event, Publication, Registered, RegistryError, RegistrySettings, TrackingUri};
+use super::{Event, Publication, Registered, RegistryError, RegistrySettings};
 use crate::gate::Passed;
 
 /// How often the creation of a version is tried.
@@ -31,26 +32,9 @@ pub fn publish(
     settings: &RegistrySettings,
 ) -> Result<Registered, RegistryError> {
     let prepared = prepare(passed, publication)?;
-    match &settings.tracking_uri {
-        TrackingUri::Http { base, credentials } => {
-            let credentials = settings.credentials.clone().or_else(|| credentials.clone());
-            let client = Client::running(base, credentials, &settings.timeouts)?;
-            Sequence { client: &client, server: None, prepared: &prepared, settings }.run()
-        }
-        TrackingUri::Sqlite { database } => {
-            let mut server = Server::start(database, settings)?;
-            let client = server.client(&settings.timeouts)?;
-            let sequence =
-                Sequence { client: &client, server: Some(&server), prepared: &prepared, settings };
-            match sequence.run() {
-                // "Connection refused" is no help where the server is ours: its log is.
-                Err(RegistryError::Unreachable { .. }) if server.has_ended(&client) => {
-                    Err(server.error("ended before everything was logged"))
-                }
-                other => other,
-            }
-        }
-    }
+    with_client(settings, "everything was logged", |client, server| {
+        Sequence { client, server, prepared: &prepared, settings }.run()
+    })
 }
 
 struct Sequence<'a> {

@@ -5,10 +5,11 @@
 pub mod metrics_text;
 mod progress;
 pub mod terminal;
+mod why_text;
 
 use serde::Serialize;
 
-use crate::gate::{Fingerprint, Judgement, Provenance};
+use crate::gate::{Fingerprint, Judgement, Provenance, Why};
 use crate::matching::coco::CocoParams;
 use crate::metrics::details::Details;
 use crate::metrics::lvis::{LvisMetrics, LvisParams};
@@ -17,7 +18,10 @@ use crate::metrics::{CocoMetrics, Evaluation};
 pub use progress::Progress;
 
 /// The version of the JSON report; raised when a field changes its meaning.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
+
+/// The version of the JSON of `detgate metrics`.
+pub const METRICS_SCHEMA: u32 = 1;
 
 /// Everything that is reported of a run. Equal runs give equal bytes: there is no clock in it.
 #[derive(Debug, Serialize)]
@@ -37,6 +41,9 @@ pub struct Report<'a> {
     pub evaluation: &'a Evaluation,
     /// The gate's verdict.
     pub judgement: &'a Judgement,
+    /// What is behind it; `None` where the baseline's detections are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<&'a Why>,
 }
 
 /// The data set in numbers.
@@ -83,7 +90,7 @@ impl Report<'_> {
 /// Everything that `detgate metrics` reports. Equal inputs give equal bytes.
 #[derive(Debug, Serialize)]
 pub struct MetricsReport<'a> {
-    /// [`SCHEMA`].
+    /// [`METRICS_SCHEMA`].
     pub schema: u32,
     /// What was evaluated.
     pub data: MetricsSubject,

@@ -2,8 +2,9 @@
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-use super::Report;
-use crate::gate::{Comparison, Finding, Verdict};
+use super::{Report, why_text};
+use crate::config::{Correction, Rule, Tier};
+use crate::gate::{Comparison, Demand, Finding, Interval, Judgement, Test, Verdict};
 
 /// Metrics without a rule that are shown all the same, in this order and before the others.
 const HEADLINE: [&str; 8] =
@@ -29,11 +30,12 @@ pub fn tables(report: &Report) -> String {
         text += &format!(", {} skipped", count(data.skipped_images.len(), "image"));
     }
     text += &format!(
-        "\n\nscore >= {}, IoU >= {}\n{}\n\n{}\n\n{}",
+        "\n\nscore >= {}, IoU >= {}\n{}\n\n{}\n\n{}{}",
         report.settings.score_thr,
         report.settings.iou_thr,
         practical_table(report).trim_fmt(),
         gate_table(report).trim_fmt(),
+        report.why.map_or_else(String::new, |why| why_text::text(why, report)),
         verdict(report)
     );
     text
@@ -63,83 +65,187 @@ fn practical_table(report: &Report) -> Table {
 }
 
 fn gate_table(report: &Report) -> Table {
-    let mut table = plain(["metric", "baseline", "candidate", "change", "allowed", "verdict"]);
-    for comparison in shown(&report.judgement.comparisons) {
+    let judgement = &report.judgement;
+    let interval = format!("{} %", judgement.method.confidence * 100.0);
+    let header = ["metric", "baseline", "candidate", "change", &interval, "allowed", "verdict"];
+    let mut table = plain(header);
+    for comparison in shown(judgement) {
         table.add_row([
             comparison.metric.clone(),
             value(comparison.baseline),
             value(comparison.candidate),
-            comparison.change.map_or_else(|| "-".to_owned(), |change| format!("{change:+.4}")),
-            allowed(comparison),
-            comparison.finding.map_or("", finding).to_owned(),
+            comparison.change.map_or_else(|| "-".to_owned(), signed),
+            comparison.interval.map_or_else(String::new, |interval| interval_text(&interval)),
+            comparison.rule.as_ref().map_or_else(String::new, allowed),
+            comparison.finding.map_or_else(String::new, |found| verdict_cell(comparison, found)),
         ]);
     }
     align_numbers(&mut table);
+    if judgement.method.replicates == 0
+        && let Some(column) = table.column_mut(4)
+    {
+        column.set_constraint(comfy_table::ColumnConstraint::Hidden);
+    }
     table
 }
 
-/// The headline metrics, then every other one that a rule judges.
-fn shown(comparisons: &[Comparison]) -> Vec<&Comparison> {
-    let find = |name: &str| comparisons.iter().find(|c| c.metric == name);
-    let judged =
-        comparisons.iter().filter(|c| c.rule.is_some() && !HEADLINE.contains(&c.metric.as_str()));
-    HEADLINE.iter().filter_map(|name| find(name)).chain(judged).collect()
+/// The headline metrics, then the others that a rule judges: all that are not fine, and of those that
+/// are as many as fit a screen, the worst first.
+fn shown(judgement: &Judgement) -> Vec<&Comparison> {
+    const FIT: usize = 20;
+    let find = |name: &str| judgement.comparisons.iter().find(|c| c.metric == name);
+    let is_judged = |c: &&Comparison| c.finding.is_some() && !HEADLINE.contains(&c.metric.as_str());
+    let judged: Vec<_> = judgement.comparisons.iter().filter(is_judged).collect();
+    let mut by_change = judged.clone();
+    by_change.sort_by(|a, b| falls(a).total_cmp(&falls(b)));
+    let fits: Vec<&str> = by_change.iter().take(FIT).map(|c| c.metric.as_str()).collect();
+    let shown = judged.into_iter().filter(|c| {
+        c.finding.is_some_and(|found| found >= Finding::Inconclusive)
+            || fits.contains(&c.metric.as_str())
+    });
+    HEADLINE.iter().filter_map(|name| find(name)).chain(shown).collect()
 }
 
-fn allowed(comparison: &Comparison) -> String {
-    let Some(rule) = comparison.rule else {
-        return String::new();
-    };
-    let drop = rule.max_drop.map(|drop| format!("-{drop}"));
-    let floor = rule.min.map(|min| format!(">= {min}"));
-    [drop, floor].into_iter().flatten().collect::<Vec<_>>().join(", ")
+fn falls(comparison: &Comparison) -> f64 {
+    comparison.change.unwrap_or(f64::NEG_INFINITY)
+}
+
+fn allowed(rule: &Rule) -> String {
+    let demands = [
+        rule.max_drop.map(|drop| format!("-{drop}")),
+        rule.max_relative_drop.map(|drop| format!("-{} %", percent(drop))),
+        rule.must_improve_by.map(|by| format!("+{by}")),
+        rule.min.map(|min| format!(">= {min}")),
+    ];
+    demands.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// 0.07 * 100 is not 7 in binary.
+fn percent(share: f64) -> f64 {
+    (share * 1e8).round() / 1e6
+}
+
+fn verdict_cell(comparison: &Comparison, found: Finding) -> String {
+    let warns = comparison.rule.is_some_and(|rule| rule.tier == Tier::Warn);
+    let warned = if warns && found >= Finding::Inconclusive { " (warning)" } else { "" };
+    format!("{}{warned}", finding(found))
 }
 
 fn finding(finding: Finding) -> &'static str {
     match finding {
         Finding::Ok => "ok",
-        Finding::Dropped => "dropped",
+        Finding::Absent => "no objects",
+        Finding::Inconclusive => "inconclusive",
+        Finding::NotImproved => "not improved",
         Finding::BelowMin => "below min",
+        Finding::Dropped => "dropped",
         Finding::Missing => "missing",
     }
 }
 
-/// The verdict in words, a line or two, ending in a line break.
+/// The verdict in words, ending in a line break.
 pub fn verdict(report: &Report) -> String {
-    let judgement = &report.judgement;
-    let rules = judgement.comparisons.iter().filter(|c| c.rule.is_some()).count();
-    match judgement.verdict {
-        Verdict::Passed => format!("PASSED: {rules} judged metrics, none fell too far\n"),
+    self::judgement(report.judgement)
+}
+
+/// As [`verdict`], where there is no report.
+pub fn judgement(judgement: &Judgement) -> String {
+    let judged = judgement.comparisons.iter().filter(|c| !c.tests.is_empty()).count();
+    let rules = count(judged, "judged metric");
+    let lines =
+        |lines: Vec<String>| -> String { lines.iter().map(|line| format!("  {line}\n")).collect() };
+    let told = match judgement.verdict {
+        Verdict::Passed => format!("PASSED: {rules}, none fell too far\n"),
         Verdict::Regressed => {
-            let broken: Vec<String> = judgement.broken().map(explain).collect();
-            format!("REGRESSED: {} of {rules} judged metrics\n{}", broken.len(), broken.concat())
+            let broken = objections(judgement);
+            format!("REGRESSED: {} of {rules}\n{}", broken.len(), lines(broken))
         }
-        Verdict::Inconclusive => "INCONCLUSIVE: too few images to tell\n".to_owned(),
+        Verdict::Inconclusive => {
+            let undecided = judgement.undecided().into_iter();
+            let undecided: Vec<_> = undecided.map(|c| explain(c, judgement)).collect();
+            format!("INCONCLUSIVE: {} of {rules}\n{}", undecided.len(), lines(undecided))
+        }
         Verdict::Incomparable => {
-            let reasons: String =
-                judgement.reasons.iter().map(|reason| format!("  {reason}\n")).collect();
-            format!("INCOMPARABLE with the baseline\n{reasons}")
+            format!("INCOMPARABLE with the baseline\n{}", lines(judgement.reasons.clone()))
         }
+    };
+    let warned =
+        |comparison: &&Comparison| format!("warning: {}\n", explain(comparison, judgement));
+    let warnings: String = judgement.warnings().iter().map(warned).collect();
+    let noted: String = judgement.notes.iter().map(|note| format!("note: {note}\n")).collect();
+    told + &warnings + &noted
+}
+
+/// What speaks against a candidate: the blocking rules that are broken, a sentence each, the worst first.
+pub fn objections(judgement: &Judgement) -> Vec<String> {
+    judgement.broken().into_iter().map(|broken| explain(broken, judgement)).collect()
+}
+
+fn explain(comparison: &Comparison, judgement: &Judgement) -> String {
+    let Comparison { metric, baseline, candidate, .. } = comparison;
+    let (before, after) = (value(*baseline), value(*candidate));
+    let worst = comparison.tests.iter().max_by_key(|test| test.finding);
+    let Some(test) = worst.filter(|_| comparison.finding != Some(Finding::Missing)) else {
+        return format!(
+            "{metric} is undefined (baseline {before}, candidate {after}): there is nothing to measure it \
+             on; take more images, or the rule out"
+        );
+    };
+    let fell = if after < before { "fell" } else { "went" };
+    let said = match test.demand {
+        Demand::MaxDrop => {
+            format!("{metric} {fell} from {before} to {after}, more than {}", number(test.limit))
+        }
+        Demand::MaxRelativeDrop => {
+            format!("{metric} {fell} from {before} to {after}, more than {} %", percent(test.limit))
+        }
+        Demand::MustImproveBy => {
+            format!("{metric} went from {before} to {after}, less than {} up", number(test.limit))
+        }
+        Demand::Min => format!("{metric} is {after}, below {}", number(test.limit)),
+    };
+    match test.finding {
+        Finding::Inconclusive => undecided(comparison, test, judgement),
+        _ => said + &p_value(test, judgement),
     }
 }
 
-fn explain(comparison: &Comparison) -> String {
-    let Comparison { metric, baseline, candidate, rule, .. } = comparison;
-    let (before, after) = (value(*baseline), value(*candidate));
-    let rule = rule.unwrap_or_default();
-    match comparison.finding {
-        Some(Finding::Dropped) => {
-            format!(
-                "  {metric} fell from {before} to {after}, more than {}\n",
-                value(rule.max_drop)
-            )
-        }
-        Some(Finding::BelowMin) => format!("  {metric} is {after}, below {}\n", value(rule.min)),
-        _ => format!(
-            "  {metric} is undefined (baseline {before}, candidate {after}): there is nothing to measure it on; \
-             take more images, or the rule out\n"
-        ),
-    }
+fn p_value(test: &Test, judgement: &Judgement) -> String {
+    let Some(confident) = test.confident else { return String::new() };
+    let corrected = match judgement.method.correction {
+        Correction::Holm => "by Holm",
+        Correction::BenjaminiHochberg => "by Benjamini and Hochberg",
+        Correction::None => "not corrected",
+    };
+    let tests = count(judgement.method.tests, "test");
+    format!(" (p = {:.2e}, {corrected} for {tests})", confident.p_regress_corrected)
+}
+
+/// Why the data cannot tell, and what would.
+fn undecided(comparison: &Comparison, test: &Test, judgement: &Judgement) -> String {
+    let Comparison { metric, change, interval, .. } = comparison;
+    let Some(confident) = test.confident else {
+        return format!(
+            "{metric} is defined in too few resamples to say how far chance moves it; take more images"
+        );
+    };
+    let interval =
+        interval.map_or_else(String::new, |interval| format!(" {}", interval_text(&interval)));
+    let allowed = match test.demand {
+        Demand::MaxDrop => format!("a drop of {} is allowed", number(test.limit)),
+        Demand::MaxRelativeDrop => format!("a drop of {} % is allowed", percent(test.limit)),
+        Demand::MustImproveBy => format!("a gain of {} is asked for", number(test.limit)),
+        Demand::Min => format!("at least {} is asked for", number(test.limit)),
+    };
+    let unit = if judgement.method.grouped { "group" } else { "image" };
+    let needed = confident.images_needed.map_or_else(String::new, |needed| {
+        format!(", about {} would settle this one", count(needed as usize, unit))
+    });
+    format!(
+        "{metric} changed by {}{interval}; {allowed}; these {unit}s show drops of {} and more{needed}",
+        change.map_or_else(|| "-".to_owned(), signed),
+        number(confident.smallest_detectable)
+    )
 }
 
 pub(super) fn count(n: usize, noun: &str) -> String {
@@ -150,11 +256,23 @@ fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-fn value(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
+pub(super) fn value(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), number)
 }
 
-fn plain<const N: usize>(header: [&str; N]) -> Table {
+fn number(value: f64) -> String {
+    format!("{value:.4}")
+}
+
+pub(super) fn signed(change: f64) -> String {
+    format!("{change:+.4}")
+}
+
+fn interval_text(interval: &Interval) -> String {
+    format!("[{}, {}]", signed(interval.low), signed(interval.high))
+}
+
+pub(super) fn plain<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE).set_header(header);
     table

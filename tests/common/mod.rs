@@ -24,8 +24,14 @@ impl Demo {
         for name in ["data", "models"] {
             copy_tree(&demo.join(name), &folder.path().join(name));
         }
-        for name in ["detgate.toml", "baseline.snap"] {
-            std::fs::copy(demo.join(name), folder.path().join(name)).unwrap();
+        for entry in demo.read_dir().unwrap() {
+            let name = entry.unwrap().file_name();
+            let stays = |name: &str| {
+                name == "detgate.toml" || name == "baseline.snap" || name.ends_with(".json.zst")
+            };
+            if name.to_str().is_some_and(stays) {
+                std::fs::copy(demo.join(&name), folder.path().join(&name)).unwrap();
+            }
         }
         Self { folder }
     }

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 pub mod lvis;
+pub mod tide;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};

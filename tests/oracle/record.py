@@ -1,20 +1,23 @@
 """Records what the references say about generated data sets, in one process.
 
-    python tests/oracle/record.py FOLDER FIRST_SEED COUNT [--lvis] [--edge-cases] [--arrays]
+    python tests/oracle/record.py FOLDER FIRST_SEED COUNT [--lvis | --tide] [--edge-cases] [--arrays]
 
 writes FOLDER/random_<seed>.json for COUNT seeds, with --edge-cases also the hand-made sets, and with --arrays
 beside each FOLDER/<name>.f64: precision, scores and recall (LVIS: precision and recall), little-endian, in C order.
-Without --lvis the data sets are COCO's and the references pycocotools and practical_oracle.py, with it LVIS's and lvis.
+The data sets are COCO's and the references pycocotools and practical_oracle.py; with --lvis LVIS's and lvis; with
+--tide made of TIDE's mistakes, and the references are tidecv and calibration_oracle.py.
 """
 
 import argparse
 import json
 import pathlib
 
+import calibration_oracle
 import coco_oracle
 import datasets
 import lvis_datasets
 import practical_oracle
+import tide_datasets
 
 
 def copy(dataset):
@@ -35,6 +38,13 @@ def lvis_record(dataset):
     return {"dataset": dataset, "lvis": expected}, arrays
 
 
+def tide_record(dataset):
+    import tide_oracle
+
+    tide, calibration = tide_oracle.expectation(copy(dataset)), calibration_oracle.expectation(dataset)
+    return {"dataset": dataset, "tide": tide, "calibration": calibration}, []
+
+
 def write(folder, name, record, arrays):
     rows = ("annotations", "detections", "images", "categories")
     text = json.dumps(record, separators=(",", ":"))
@@ -52,12 +62,18 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("first_seed", type=int)
     parser.add_argument("count", type=int)
-    parser.add_argument("--lvis", action="store_true")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--lvis", action="store_true")
+    kinds.add_argument("--tide", action="store_true")
     parser.add_argument("--edge-cases", action="store_true")
     parser.add_argument("--arrays", action="store_true")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    source, reference = (lvis_datasets, lvis_record) if args.lvis else (datasets, coco_record)
+    source, reference = datasets, coco_record
+    if args.lvis:
+        source, reference = lvis_datasets, lvis_record
+    if args.tide:
+        source, reference = tide_datasets, tide_record
     seeds = range(args.first_seed, args.first_seed + args.count)
     sets = {f"random_{seed}": source.random_dataset(seed) for seed in seeds}
     if args.edge_cases:

@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use detgate::config::Rule;
-use detgate::gate::{self, Passed, Policy, Provenance, SCHEMA, Snapshot};
+use detgate::config::{GateConfig, Rule};
+use detgate::gate::{self, Evidence, Passed, Policy, Provenance, Recorded, SCHEMA, Snapshot};
 use detgate::registry::{Artifact, Publication, RegistrySettings, TrackingUri};
 use serde_json::Value;
 
@@ -32,11 +32,15 @@ pub(crate) fn passed() -> Passed {
             checkpoint_blake3: blake3::hash(CHECKPOINT).to_hex().to_string(),
             engine: "test".to_owned(),
         },
+        recorded: Recorded::default(),
+        detections_blake3: None,
         metrics: BTreeMap::from([("AP".to_owned(), Some(0.5))]),
     };
-    let rule = Rule { max_drop: Some(0.0), min: None };
+    let rule = Rule { max_drop: Some(0.0), ..Rule::default() };
     let policy = Policy::new(BTreeMap::from([("AP".to_owned(), rule)])).unwrap();
-    let judgement = gate::judge(&snapshot, Some(&snapshot), &policy).unwrap();
+    let evidence = Evidence::of_tables(&snapshot.metrics, Some(&snapshot.metrics));
+    let settings = GateConfig::default();
+    let judgement = gate::judge(&snapshot, Some(&snapshot), &evidence, &policy, &settings).unwrap();
     judgement.passed().expect("a run passes against itself")
 }
 

@@ -4,6 +4,7 @@
 //! no libtorch and few crates, because every `cargo xtask` of a fresh clone waits for it to compile.
 
 mod cache;
+mod crates_io;
 mod doctor;
 mod fetch;
 mod flags;

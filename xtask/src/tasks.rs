@@ -14,13 +14,16 @@ use xshell::{Shell, cmd};
 
 use crate::libtorch::{self, Libtorch};
 use crate::project::{FEATURES, cargo, repository};
-use crate::{cache, mlflow, python};
+use crate::{cache, crates_io, mlflow, python};
 
 /// The packages of the tests' Python, the oracle of the metric and image tests.
 pub(crate) const TEST_REQUIREMENTS: &str = include_str!("../test-requirements.txt");
 
 /// The test environment's folder in the cache.
 pub(crate) const TEST_VENV: &str = "test-venv";
+
+/// The reviewer of snapshots that a baseline must please.
+const CARGO_INSTA: &str = "1.49.0";
 
 /// Steps that are run one after the other, all of them, whatever becomes of the earlier ones.
 struct Steps {
@@ -82,6 +85,7 @@ struct Environment {
     libtorch: Libtorch,
     test_python: PathBuf,
     mlflow_python: PathBuf,
+    cargo_insta: PathBuf,
 }
 
 impl Environment {
@@ -91,11 +95,17 @@ impl Environment {
             libtorch: libtorch::provide()?,
             test_python: python::venv(&root, TEST_VENV, TEST_REQUIREMENTS)?,
             mlflow_python: mlflow::python(&root)?,
+            cargo_insta: crates_io::program(&root, "cargo-insta", CARGO_INSTA, "cargo-insta")?,
         })
     }
 
-    fn pythons(&self) -> [(&'static str, &PathBuf); 2] {
-        [("DETGATE_TEST_PYTHON", &self.test_python), ("DETGATE_MLFLOW_PYTHON", &self.mlflow_python)]
+    /// The real programs that tests are made with.
+    fn programs(&self) -> [(&'static str, &PathBuf); 3] {
+        [
+            ("DETGATE_TEST_PYTHON", &self.test_python),
+            ("DETGATE_MLFLOW_PYTHON", &self.mlflow_python),
+            ("DETGATE_CARGO_INSTA", &self.cargo_insta),
+        ]
     }
 }
 
@@ -167,20 +177,20 @@ fn deny_steps(steps: &mut Steps) {
 fn test_steps(steps: &mut Steps, environment: &Environment) {
     let cargo = cargo();
     let test = ["test", "--quiet", "--no-fail-fast", "--package"];
-    let pythons = environment.pythons();
+    let programs = environment.programs();
     let torch = ["detgate", "--release", "--features", FEATURES];
     let build_env = environment.libtorch.build_env();
     let loader_env = environment.libtorch.loader_env();
-    steps.run("test: xtask", |sh| cmd!(sh, "{cargo} {test...} xtask").envs(pythons).run());
-    steps.run("test: no features", |sh| cmd!(sh, "{cargo} {test...} detgate").envs(pythons).run());
+    steps.run("test: xtask", |sh| cmd!(sh, "{cargo} {test...} xtask").envs(programs).run());
+    steps.run("test: no features", |sh| cmd!(sh, "{cargo} {test...} detgate").envs(programs).run());
     steps.run("test: mlflow", |sh| {
-        cmd!(sh, "{cargo} {test...} detgate --features mlflow").envs(pythons).run()
+        cmd!(sh, "{cargo} {test...} detgate --features mlflow").envs(programs).run()
     });
     // Without the loader's variable (except on Windows, which has no rpath): this also tests the rpath.
     let windows_env = loader_env.clone().filter(|_| cfg!(windows));
     steps.run("test: torch, mlflow", |sh| {
         let command = cmd!(sh, "{cargo} {test...} {torch...} --lib --bins --tests");
-        command.envs(pythons).envs(build_env.clone()).envs(windows_env).run()
+        command.envs(programs).envs(build_env.clone()).envs(windows_env).run()
     });
     // cargo links doctests without the build script's rpath.
     steps.run("doctests: torch, mlflow", |sh| {

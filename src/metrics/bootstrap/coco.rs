@@ -9,9 +9,9 @@
 use rayon::prelude::*;
 
 use super::kernel::{
-    Counts, Effect, Entry, LANES, Lanes, Row, Totals, average_precision, cumulate,
+    Counts, Effect, Entry, LANES, Lanes, Path, Row, Totals, average_precision, cumulate,
 };
-use super::weights::Weights;
+use super::weights::Drawn;
 use crate::dataset::ImageRecord;
 use crate::detections::Detection;
 use crate::matching::coco::{ImageMatches, Plan, match_image};
@@ -150,12 +150,6 @@ struct Area {
     entries: [Vec<Entry>; THRESHOLDS],
 }
 
-/// What a thread needs again and again.
-#[derive(Default)]
-pub(super) struct Scratch {
-    upto: Vec<Lanes<i32>>,
-}
-
 impl Class {
     fn new(ranked: &[Ranked], positives: &[Positives]) -> Option<Self> {
         let areas: [Option<Area>; AREAS] = std::array::from_fn(|a| {
@@ -171,20 +165,20 @@ impl Class {
     }
 
     /// The 12 numbers, `[names][replicates]`; NaN where undefined.
-    pub(super) fn replicate(&self, weights: &Weights) -> Vec<Vec<f64>> {
+    pub(super) fn replicate(&self, weights: &Drawn) -> Vec<Vec<f64>> {
         let blocks = (0..weights.blocks()).into_par_iter();
-        let blocks: Vec<[Lanes<f64>; 12]> = blocks
-            .map_init(Scratch::default, |scratch, b| self.block(weights.block(b), scratch))
-            .collect();
+        let blocks: Vec<[Lanes<f64>; 12]> =
+            blocks.map_init(Vec::new, |upto, b| self.block(weights.block(b), upto)).collect();
         (0..12).map(|i| weights.joined(blocks.iter().map(|block| block[i]))).collect()
     }
 
-    fn block(&self, block: &[Row], scratch: &mut Scratch) -> [Lanes<f64>; 12] {
+    /// `upto` is overwritten: a thread uses it again and again.
+    fn block(&self, block: &[Row], upto: &mut Vec<Lanes<i32>>) -> [Lanes<f64>; 12] {
         let mut numbers = [[f64::NAN; LANES]; 12];
         for (a, area) in self.areas.iter().enumerate() {
             let Some(area) = area else { continue };
             let positives = area.positives.weigh(block).map(f64::from);
-            let (aps, ar) = area.evaluate(block, &positives, scratch);
+            let (aps, ar) = area.evaluate(block, &positives, upto);
             let ap = mean(&aps);
             let mut set = |place: usize, values: Lanes<f64>| {
                 numbers[place] = defined(values, &positives);
@@ -258,15 +252,15 @@ impl Area {
         &self,
         block: &[Row],
         positives: &Lanes<f64>,
-        scratch: &mut Scratch,
+        upto: &mut Vec<Lanes<i32>>,
     ) -> ([Lanes<f64>; THRESHOLDS], Lanes<f64>) {
-        let upto = &mut scratch.upto;
         cumulate(&self.ranked, &self.ends, block, upto);
         let mut tp = [0; LANES];
         let aps = std::array::from_fn(|t| {
-            let totals = Totals::new(&self.entries[t], block);
+            let entries = &self.entries[t][..];
+            let totals = Totals::new(entries, block);
             (0..LANES).for_each(|l| tp[l] += totals.tp[l]);
-            average_precision(&self.entries[t], block, upto, positives, &totals)
+            average_precision(Path { entries, block, upto, positives, totals: &totals })
         });
         (aps, recall(tp, positives))
     }

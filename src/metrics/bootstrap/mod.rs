@@ -25,13 +25,13 @@
 mod coco;
 mod kernel;
 mod practical;
-mod random;
 mod replicates;
 mod weights;
 
 use rayon::prelude::*;
 
 pub use self::replicates::Replicates;
+use self::weights::Drawn;
 pub use self::weights::Weights;
 use super::{EvaluateError, check_unique};
 use crate::dataset::{Category, ImageRecord};
@@ -91,7 +91,10 @@ impl Sample {
             let unit = self.least_units - 1;
             return Err(EvaluateError::UnknownUnit { unit, units: weights.units() });
         }
-        Ok(Replicates::new(self, weights))
+        let parts = weights.drawn().map(|drawn| Replicates::new(self, &drawn));
+        Ok(parts
+            .reduce(Replicates::append)
+            .unwrap_or_else(|| Replicates::new(self, &Drawn::none())))
     }
 
     fn coco_names(&self) -> impl Iterator<Item = &str> {
@@ -103,7 +106,7 @@ impl Sample {
     }
 
     /// `[classes][metrics][replicates]`.
-    fn coco(&self, weights: &Weights) -> Vec<Option<Vec<Vec<f64>>>> {
+    fn coco(&self, weights: &Drawn) -> Vec<Option<Vec<Vec<f64>>>> {
         let replicate = |(_, class): &(String, Option<coco::Class>)| {
             class.as_ref().map(|class| class.replicate(weights))
         };
@@ -111,7 +114,7 @@ impl Sample {
     }
 
     /// `[classes][metrics][replicates]`.
-    fn practical(&self, weights: &Weights) -> Vec<Vec<Vec<f64>>> {
+    fn practical(&self, weights: &Drawn) -> Vec<Vec<Vec<f64>>> {
         self.practical.classes.par_iter().map(|class| class.replicate(weights)).collect()
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::kernel::{Counts, LANES, Lanes, Row, cumulate};
-use super::weights::Weights;
+use super::weights::Drawn;
 use crate::dataset::{Category, ImageRecord};
 use crate::detections::Detection;
 use crate::matching::descending_key;
@@ -113,7 +113,7 @@ impl Class {
     }
 
     /// Precision, recall, F1 and `ap50_approx`, `[4][replicates]`.
-    pub(super) fn replicate(&self, weights: &Weights) -> Vec<Vec<f64>> {
+    pub(super) fn replicate(&self, weights: &Drawn) -> Vec<Vec<f64>> {
         let blocks = (0..weights.blocks()).into_par_iter();
         let blocks: Vec<Block> =
             blocks.map_init(Vec::new, |upto, b| self.block(weights.block(b), upto)).collect();
@@ -169,7 +169,7 @@ fn ratios(tp: &Lanes<i32>, detections: &Lanes<i32>, ground_truths: &Lanes<i32>) 
 
 impl Classes {
     /// Precision, recall and F1 over all classes (micro), `[3][replicates]`.
-    pub(super) fn replicate_global(&self, weights: &Weights) -> Vec<Vec<f64>> {
+    pub(super) fn replicate_global(&self, weights: &Drawn) -> Vec<Vec<f64>> {
         let block = |b: usize| {
             let block = weights.block(b);
             let weigh = |counts: &Counts| counts.weigh(block);

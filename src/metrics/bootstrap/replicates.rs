@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use super::Sample;
 use super::coco::NAMES;
 use super::practical::RATIOS;
-use super::weights::Weights;
+use super::weights::Drawn;
 
 /// Every metric in every replicate; the names are those of [`Evaluation::table`].
 ///
 /// [`Evaluation::table`]: crate::metrics::Evaluation::table
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Replicates {
     replicates: usize,
     /// Places in `rows`.
@@ -23,7 +23,7 @@ pub struct Replicates {
 }
 
 impl Replicates {
-    pub(super) fn new(sample: &Sample, weights: &Weights) -> Self {
+    pub(super) fn new(sample: &Sample, weights: &Drawn) -> Self {
         let mut replicates = Self {
             replicates: weights.replicates(),
             names: BTreeMap::new(),
@@ -34,7 +34,16 @@ impl Replicates {
         replicates
     }
 
-    fn add_coco(&mut self, sample: &Sample, weights: &Weights) {
+    /// The replicates of the same sample that follow.
+    pub(super) fn append(mut self, next: Self) -> Self {
+        self.replicates += next.replicates;
+        for (row, next) in self.rows.iter_mut().zip(next.rows) {
+            row.extend(next);
+        }
+        self
+    }
+
+    fn add_coco(&mut self, sample: &Sample, weights: &Drawn) {
         let classes = sample.coco(weights);
         for (i, name) in NAMES.into_iter().enumerate() {
             let of_classes = classes.iter().flatten().map(|rows| &rows[i][..]);
@@ -50,7 +59,7 @@ impl Replicates {
         }
     }
 
-    fn add_practical(&mut self, sample: &Sample, weights: &Weights) {
+    fn add_practical(&mut self, sample: &Sample, weights: &Drawn) {
         for (name, row) in RATIOS.into_iter().zip(sample.practical.replicate_global(weights)) {
             self.add(name.to_owned(), row);
         }

@@ -1,80 +1,51 @@
-//! How often each unit is drawn in each replicate.
-//!
-//! Deliberately absent: what a unit is. An image where images are independent of each other, a video
-//! or a scene where they come in groups; the caller numbers them.
+//! How often each image counts in each replicate.
 
+use std::ops::Range;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 use super::kernel::{LANES, Lanes, Row};
-use super::random::Xoshiro256;
 
-/// Multiplicities of the units (images, or groups of images such as a video) in each replicate.
+/// Multiplicities of the units in each replicate; a unit is an image, or a group of images that
+/// belong together, such as a video.
 ///
-/// A byte each. That a unit is drawn more than 255 times has a probability below 1/255!, whatever the
-/// number of units; it would count 255 times.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// They are drawn where they are needed, so that a million images need no gigabytes of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Weights {
     units: usize,
     replicates: usize,
-    /// `[blocks, units]` of rows with a weight per replicate of the block; 0 beyond the last replicate.
-    rows: Vec<Row>,
+    scheme: Scheme,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Bootstrap { seed: u64 },
+    Jackknife,
+    Ones,
 }
 
 impl Weights {
-    /// Draws `units` units with replacement, `replicates` times (the multinomial bootstrap of Efron,
-    /// 1979).
-    ///
-    /// Replicate b depends on `seed`, b and `units` alone: on no thread, and on no number of
-    /// replicates. What is drawn for a seed is part of the stored results' meaning and will not change.
+    /// Draws as many units as there are, with replacement: the multiplicities of the bootstrap (Efron,
+    /// Annals of Statistics 7, 1979). Replicate `b` depends on `seed`, `b` and `units` alone: it is
+    /// stream `b` of ChaCha8, whose output is fixed by its specification.
     pub fn bootstrap(units: usize, replicates: usize, seed: u64) -> Self {
-        let draw = |replicate: usize, add: &mut dyn FnMut(usize)| {
-            let mut random = Xoshiro256::stream(seed, replicate as u64);
-            (0..units).for_each(|_| add(random.below(units as u64) as usize));
-        };
-        Self::new(units, replicates, draw)
+        Self { units, replicates, scheme: Scheme::Bootstrap { seed } }
     }
 
-    /// Leaves one of at most `folds` groups of units out in each replicate: the grouped jackknife, and
-    /// with no more units than folds the ordinary one. Fewer than two units have no replicates.
-    ///
-    /// Unit u is in group u modulo the number of groups. Neighbours in a file are often alike (one
-    /// camera, one day); dealt out like this every group resembles the whole, so that what a group's
-    /// absence changes is what as many units taken at random would change, as BCa's acceleration
-    /// supposes.
+    /// Leaves one of at most `folds` groups of units out in each replicate. Unit `u` is in group `u` modulo
+    /// the number of groups: neighbours, which are often alike, are left out apart.
     pub fn jackknife(units: usize, folds: usize) -> Self {
-        let groups = if units < 2 || folds < 2 { 0 } else { units.min(folds) };
-        let draw = |replicate: usize, add: &mut dyn FnMut(usize)| {
-            (0..units).filter(|unit| unit % groups != replicate).for_each(add);
-        };
-        Self::new(units, groups, draw)
+        Self { units, replicates: units.min(folds), scheme: Scheme::Jackknife }
     }
 
-    /// Every unit once, in one replicate: what is measured without resampling.
+    /// Every unit once, in one replicate: what is measured is the point.
     pub fn ones(units: usize) -> Self {
-        Self::new(units, 1, |_, add| (0..units).for_each(add))
+        Self { units, replicates: 1, scheme: Scheme::Ones }
     }
 
-    /// `draw` names a replicate's units, each as often as it is drawn.
-    fn new(
-        units: usize,
-        replicates: usize,
-        draw: impl Fn(usize, &mut dyn FnMut(usize)) + Sync,
-    ) -> Self {
-        let mut rows = vec![Row::default(); replicates.div_ceil(LANES) * units];
-        // Without units there are no rows, and nothing to draw.
-        rows.par_chunks_mut(units.max(1)).enumerate().for_each(|(block, rows)| {
-            let first = block * LANES;
-            for replicate in first..replicates.min(first + LANES) {
-                draw(replicate, &mut |unit| {
-                    let weight = &mut rows[unit][replicate - first];
-                    *weight = weight.saturating_add(1);
-                });
-            }
-        });
-        Self { units, replicates, rows }
-    }
-
-    /// How many units there are to draw from.
+    /// How many units there are.
     pub fn units(&self) -> usize {
         self.units
     }
@@ -84,18 +55,82 @@ impl Weights {
         self.replicates
     }
 
-    /// How often a unit is in a replicate; 0 where there is no such unit or replicate.
+    /// `[units]`: how often each counts in one replicate.
+    pub fn replicate(&self, replicate: usize) -> Vec<u32> {
+        match self.scheme {
+            Scheme::Bootstrap { seed } => draw(self.units, seed, replicate as u64),
+            Scheme::Jackknife => {
+                let stays = |unit| u32::from(unit % self.replicates.max(1) != replicate);
+                (0..self.units).map(stays).collect()
+            }
+            Scheme::Ones => vec![1; self.units],
+        }
+    }
+
+    /// How often a unit counts in a replicate; 0 where there is no such unit or replicate. Draws the whole
+    /// replicate: for many units see [`Self::replicate`].
     pub fn of(&self, replicate: usize, unit: usize) -> u32 {
-        if unit >= self.units {
+        if replicate >= self.replicates {
             return 0;
         }
-        let row = self.rows.get(replicate / LANES * self.units + unit);
-        row.map_or(0, |row| u32::from(row[replicate % LANES]))
+        self.replicate(replicate).get(unit).copied().unwrap_or(0)
+    }
+
+    /// Neighbouring replicates, as many at a time as fit well into memory.
+    pub(super) fn drawn(&self) -> impl Iterator<Item = Drawn> {
+        const BYTES: usize = 1 << 26;
+        let blocks = (BYTES / (LANES * self.units.max(1))).max(1);
+        let starts = (0..self.replicates).step_by(blocks * LANES);
+        starts
+            .map(move |start| Drawn::new(self, start..self.replicates.min(start + blocks * LANES)))
+    }
+}
+
+/// The multiplicities of some replicates, ready to be weighed with.
+///
+/// A byte each. That a unit is drawn more than 255 times has a probability below 1/255!, whatever the
+/// number of units; it would count 255 times.
+pub(super) struct Drawn {
+    units: usize,
+    replicates: usize,
+    /// `[blocks, units]` of rows with a weight per replicate of the block; 0 beyond the last replicate.
+    rows: Vec<Row>,
+}
+
+impl Drawn {
+    /// No replicate.
+    pub(super) fn none() -> Self {
+        Self { units: 0, replicates: 0, rows: Vec::new() }
+    }
+
+    fn new(weights: &Weights, replicates: Range<usize>) -> Self {
+        let units = weights.units;
+        let mut rows = vec![Row::default(); replicates.len().div_ceil(LANES) * units];
+        // Without units there are no rows, and nothing to draw.
+        rows.par_chunks_mut(units.max(1)).enumerate().for_each(|(block, rows)| {
+            for (lane, replicate) in replicates.clone().skip(block * LANES).take(LANES).enumerate()
+            {
+                for (row, count) in rows.iter_mut().zip(weights.replicate(replicate)) {
+                    row[lane] = count.min(u32::from(u8::MAX)) as u8;
+                }
+            }
+        });
+        Self { units, replicates: replicates.len(), rows }
+    }
+
+    /// How many replicates there are.
+    pub(super) fn replicates(&self) -> usize {
+        self.replicates
     }
 
     /// Number of blocks of [`LANES`] replicates; the last may be only partly used.
     pub(super) fn blocks(&self) -> usize {
         self.replicates.div_ceil(LANES)
+    }
+
+    /// A block's rows, `[units]`.
+    pub(super) fn block(&self, block: usize) -> &[Row] {
+        &self.rows[block * self.units..(block + 1) * self.units]
     }
 
     /// The lanes of all blocks one after another, `[replicates]`.
@@ -105,85 +140,100 @@ impl Weights {
         values.truncate(self.replicates);
         values
     }
+}
 
-    /// A block's rows, `[units]`.
-    pub(super) fn block(&self, block: usize) -> &[Row] {
-        &self.rows[block * self.units..(block + 1) * self.units]
+fn draw(units: usize, seed: u64, stream: u64) -> Vec<u32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(stream);
+    let mut counts = vec![0; units];
+    for _ in 0..units {
+        counts[below(&mut random, units as u32) as usize] += 1;
     }
+    counts
+}
+
+/// A number below `bound`, each equally likely: Lemire, Fast random integer generation in an interval,
+/// ACM TOMACS 29 (2019).
+fn below(random: &mut ChaCha8Rng, bound: u32) -> u32 {
+    let mut product = u64::from(random.next_u32()) * u64::from(bound);
+    if (product as u32) < bound {
+        let threshold = bound.wrapping_neg() % bound;
+        while (product as u32) < threshold {
+            product = u64::from(random.next_u32()) * u64::from(bound);
+        }
+    }
+    (product >> 32) as u32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn replicate(weights: &Weights, replicate: usize) -> Vec<u32> {
-        (0..weights.units()).map(|unit| weights.of(replicate, unit)).collect()
-    }
-
     #[test]
-    fn a_bootstrap_draws_as_many_units_as_there_are() {
-        let weights = Weights::bootstrap(50, 40, 3);
-        for b in 0..40 {
-            assert_eq!(replicate(&weights, b).iter().sum::<u32>(), 50);
-        }
-        assert_ne!(replicate(&weights, 0), replicate(&weights, 1));
-        assert_eq!((weights.of(40, 0), weights.of(0, 50), weights.of(1000, 0)), (0, 0, 0));
-    }
-
-    /// These were drawn when this was written: a stored verdict is only as lasting as they are.
-    #[test]
-    fn what_a_seed_draws_does_not_change() {
-        let weights = Weights::bootstrap(12, 20, 42);
-        assert_eq!(replicate(&weights, 0), [1, 2, 1, 1, 1, 1, 1, 0, 3, 0, 1, 0]);
-        assert_eq!(replicate(&weights, 19), [0, 1, 1, 0, 2, 2, 1, 1, 0, 1, 1, 2]);
-    }
-
-    #[test]
-    fn a_replicate_depends_on_its_number_and_not_on_how_many_there_are_or_on_threads() {
-        let few = Weights::bootstrap(30, 5, 7);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        let many = pool.install(|| Weights::bootstrap(30, 100, 7));
-        for b in 0..5 {
-            assert_eq!(replicate(&few, b), replicate(&many, b));
-        }
-        assert_ne!(replicate(&few, 0), replicate(&Weights::bootstrap(30, 1, 8), 0));
-    }
-
-    /// A multiplicity is nearly Poisson with mean 1.
-    #[test]
-    fn a_third_of_the_units_is_not_drawn_and_a_third_once() {
-        let weights = Weights::bootstrap(2000, 50, 11);
-        let mut counts = [0u32; 4];
-        for b in 0..50 {
-            replicate(&weights, b).iter().for_each(|&w| counts[(w as usize).min(3)] += 1);
-        }
-        for (count, expected) in counts.into_iter().zip([0.3679, 0.3679, 0.1839, 0.0803]) {
-            assert!((f64::from(count) / 100_000.0 - expected).abs() < 0.005, "{counts:?}");
-        }
-    }
-
-    #[test]
-    fn a_jackknife_leaves_every_unit_out_once() {
-        for (units, folds, expected) in [(5, 200, 5), (10, 3, 3), (40, 40, 40)] {
-            let weights = Weights::jackknife(units, folds);
-            assert_eq!(weights.replicates(), expected);
-            for unit in 0..units {
-                let left_out = (0..expected).filter(|&b| weights.of(b, unit) == 0).count();
-                assert_eq!(left_out, 1, "unit {unit} of {units}");
+    fn a_bootstrap_replicate_draws_as_many_units_as_there_are() {
+        for units in [1, 2, 7, 1000] {
+            let weights = Weights::bootstrap(units, 50, 3);
+            for replicate in 0..50 {
+                let counts = weights.replicate(replicate);
+                assert_eq!(counts.iter().sum::<u32>() as usize, units);
             }
-            let drawn = (0..expected).flat_map(|b| replicate(&weights, b));
-            assert!(drawn.max() == Some(1));
         }
-        assert_eq!(replicate(&Weights::jackknife(7, 3), 1), [1, 0, 1, 1, 0, 1, 1]);
+    }
+
+    /// What a seed means must not change with a dependency: stored intervals would.
+    #[test]
+    fn the_stream_of_a_seed_is_pinned() {
+        let weights = Weights::bootstrap(8, 2, 0);
+        assert_eq!(weights.replicate(0), [1, 0, 0, 1, 2, 4, 0, 0]);
+        assert_eq!(weights.replicate(1), [1, 0, 0, 1, 1, 1, 2, 2]);
     }
 
     #[test]
-    fn nothing_is_drawn_from_nothing() {
-        assert_eq!(Weights::bootstrap(0, 3, 1).of(0, 0), 0);
-        assert_eq!(Weights::bootstrap(3, 0, 1).replicates(), 0);
-        for (units, folds) in [(0, 5), (1, 5), (5, 0), (5, 1)] {
-            assert_eq!(Weights::jackknife(units, folds).replicates(), 0);
+    fn units_are_drawn_equally_often() {
+        let (units, replicates) = (10, 4000);
+        let weights = Weights::bootstrap(units, replicates, 1);
+        let mut drawn = vec![0; units];
+        for replicate in 0..replicates {
+            for (sum, count) in drawn.iter_mut().zip(weights.replicate(replicate)) {
+                *sum += count;
+            }
         }
-        assert_eq!(replicate(&Weights::ones(3), 0), [1, 1, 1]);
+        // 4000 expected, with a standard deviation of 60.
+        assert!(drawn.iter().all(|count| (3700..4300).contains(count)), "{drawn:?}");
+    }
+
+    #[test]
+    fn the_jackknife_leaves_every_unit_out_once() {
+        for (units, folds) in [(5, 200), (201, 200), (1000, 200)] {
+            let weights = Weights::jackknife(units, folds);
+            assert_eq!(weights.replicates(), units.min(folds));
+            let mut left_out = vec![0; units];
+            for replicate in 0..weights.replicates() {
+                for (sum, count) in left_out.iter_mut().zip(weights.replicate(replicate)) {
+                    *sum += 1 - count;
+                }
+            }
+            assert!(left_out.iter().all(|&count| count == 1));
+        }
+    }
+
+    #[test]
+    fn a_block_holds_the_replicates_side_by_side() {
+        let weights = Weights::bootstrap(6, 2 * LANES + 3, 9);
+        let drawn = Drawn::new(&weights, LANES..2 * LANES + 3);
+        assert_eq!((drawn.blocks(), drawn.replicates()), (2, LANES + 3));
+        for i in 0..drawn.replicates() {
+            let block = drawn.block(i / LANES);
+            let column: Vec<u32> = block.iter().map(|row| u32::from(row[i % LANES])).collect();
+            assert_eq!(column, weights.replicate(LANES + i));
+        }
+        assert!(drawn.block(1).iter().all(|row| row[3..] == [0; LANES - 3]));
+    }
+
+    #[test]
+    fn a_weight_is_asked_for_by_replicate_and_unit() {
+        let weights = Weights::jackknife(4, 2);
+        assert_eq!((weights.of(0, 1), weights.of(1, 1)), (1, 0));
+        assert_eq!((weights.of(2, 0), weights.of(0, 4)), (0, 0));
     }
 }

@@ -56,6 +56,8 @@ impl Digits {
 pub(crate) struct Files {
     pub(crate) instances: PathBuf,
     pub(crate) results: PathBuf,
+    /// What another checkpoint might have said; only there for [`Options::bootstrap`].
+    pub(crate) candidate: PathBuf,
     /// What is in them, in words.
     pub(crate) about: String,
     /// Both together.
@@ -86,7 +88,8 @@ pub(crate) fn provide(root: &Path, size: Size, options: &Options) -> Result<File
         .trim()
         .to_owned();
     let bytes = length(&instances)? + length(&results)?;
-    Ok(Files { instances, results, about, bytes })
+    let candidate = folder.join("candidate.json");
+    Ok(Files { instances, results, candidate, about, bytes })
 }
 
 /// Holds the generator's own words.
@@ -95,6 +98,7 @@ const ABOUT: &str = "about.txt";
 /// The name says what is inside, down to the generator's source: other data never stands under a known name.
 fn folder_name(size: Size, options: &Options) -> Result<String> {
     let polygons = if options.polygons { "-polygons" } else { "" };
+    let pair = if options.bootstrap { "-pair" } else { "" };
     let mut sources = String::new();
     for path in ["examples/generate.rs", "benches/data/mod.rs"] {
         let path = repository().join(path);
@@ -103,7 +107,7 @@ fn folder_name(size: Size, options: &Options) -> Result<String> {
     }
     let digest = fetch::sha256(&mut sources.as_bytes()).context("cannot hash the generator")?;
     let (images, digits) = (size.images, options.digits.word());
-    Ok(format!("bench-data-{images}-{digits}{polygons}-{}", &digest[..12]))
+    Ok(format!("bench-data-{images}-{digits}{polygons}{pair}-{}", &digest[..12]))
 }
 
 fn generate(generator: &Path, size: Size, options: &Options, into: &Path) -> Result<()> {
@@ -116,6 +120,9 @@ fn generate(generator: &Path, size: Size, options: &Options, into: &Path) -> Res
     command.arg("--digits").arg(options.digits.word()).arg("--out").arg(into);
     if options.polygons {
         command.arg("--polygons");
+    }
+    if options.bootstrap {
+        command.arg("--candidate");
     }
     let status = command
         .stdin(Stdio::null())

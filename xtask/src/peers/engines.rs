@@ -6,12 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::data::Files;
 use super::numbers::{self, Numbers};
-use crate::project::{cargo, repository};
-use crate::{cache, python};
+use crate::project::repository;
+use crate::{crates_io, python};
 
 /// Every package of every engine, with hashes.
 const REQUIREMENTS: &str = include_str!("../../peers-requirements.txt");
@@ -97,31 +97,13 @@ impl Engine {
                 Ok(Program::Python(python, self.name))
             }
             Source::CratesIo(binary) => {
-                let program = self.cargo_install(root, binary)?;
+                let program = crates_io::program(root, self.name, self.version, binary)?;
                 Ok(match self.name {
                     "hotcoco-cli" => Program::HotcocoCli(program),
                     _ => Program::VernierCli(program),
                 })
             }
         }
-    }
-
-    /// With the dependencies that its authors locked; crates.io's index has the digests.
-    fn cargo_install(&self, root: &Path, binary: &str) -> Result<PathBuf> {
-        let name = format!("peer-{}-{}", self.name, self.version);
-        let folder = root.join(&name);
-        let program = folder.join("bin").join(binary);
-        let program = program.with_extension(std::env::consts::EXE_EXTENSION);
-        let _lock = cache::lock(root, &name)?;
-        if !program.is_file() {
-            eprintln!("compiling {} {} from crates.io", self.name, self.version);
-            let mut install = Command::new(cargo());
-            install.args(["install", "--quiet", "--locked", self.name, "--root"]).arg(&folder);
-            install.arg("--version").arg(format!("={}", self.version));
-            python::run(&mut install).with_context(|| format!("{} does not compile", self.name))?;
-            ensure!(program.is_file(), "{} did not install {}", self.name, program.display());
-        }
-        Ok(program)
     }
 }
 

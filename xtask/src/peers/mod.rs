@@ -6,6 +6,7 @@
 //! process, timed after their imports; and confidence intervals, which five runs do not give.
 
 mod bandwidth;
+mod bootstrap;
 mod data;
 mod engines;
 mod machine;
@@ -48,6 +49,9 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
     };
     let root = cache::root()?;
     let detgate = Program::Detgate(build(&["--bin", "detgate"], "detgate")?);
+    if options.bootstrap {
+        return bootstrap::run(&detgate, &options, &root);
+    }
     let chosen = ENGINES.iter().filter(|engine| options.peers.iter().any(|n| n == engine.name));
     let peers: Vec<_> = chosen.map(|engine| (engine, engine.provide(&root))).collect();
     println!("{}\n", machine::describe());

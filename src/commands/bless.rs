@@ -1,0 +1,111 @@
+//! Candidates that wait for review, and `detgate bless`, which accepts one.
+//!
+//! A candidate waits as `baseline.snap.new`, where `cargo insta review` finds it too.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use detgate::config::{BlessConfig, BlessFlags, Environment, SnapshotUpdate};
+use detgate::gate::stored::{self, Stored};
+use detgate::gate::{Snapshot, Verdict};
+
+use crate::{exit, exit_code, say};
+
+/// A run as the reviewer of a baseline gets it.
+pub(crate) struct Review<'r> {
+    pub(crate) candidate: &'r Snapshot,
+    pub(crate) stored: &'r Stored,
+}
+
+impl Review<'_> {
+    /// Leaves a candidate that differs from its baseline where it can be accepted, as `INSTA_UPDATE`
+    /// says; never under `CI`.
+    pub(crate) fn keep(
+        &self,
+        path: &Path,
+        environment: &Environment,
+        baseline: Option<&Snapshot>,
+        numeric_noise: f64,
+    ) -> anyhow::Result<()> {
+        if environment.ci {
+            return Ok(());
+        }
+        let same =
+            baseline.is_some_and(|baseline| baseline.same_results(self.candidate, numeric_noise));
+        match environment.snapshot_update {
+            _ if same => {
+                remove_pending(path)?;
+                return Ok(stored::tidy(path)?);
+            }
+            SnapshotUpdate::No => return Ok(()),
+            SnapshotUpdate::Always => self.accept(path)?,
+            SnapshotUpdate::Unseen if baseline.is_none() => self.accept(path)?,
+            SnapshotUpdate::Unseen | SnapshotUpdate::Pending => {
+                self.stored.write(path)?;
+                self.candidate.write(&Snapshot::pending_path(path))?;
+                let objected = !self.candidate.recorded.objections.is_empty();
+                let force = if objected { " --force" } else { "" };
+                eprintln!(
+                    "note: `cargo xtask bless{force} --reason \"...\"` accepts this run as the baseline"
+                );
+            }
+        }
+        Ok(stored::tidy(path)?)
+    }
+
+    fn accept(&self, path: &Path) -> anyhow::Result<()> {
+        self.stored.write(path)?;
+        self.candidate.write(path)?;
+        eprintln!("note: INSTA_UPDATE makes this run the baseline {}", path.display());
+        remove_pending(path)
+    }
+}
+
+/// Makes the pending candidate the baseline.
+pub(crate) fn run(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> anyhow::Result<u8> {
+    let config = BlessConfig::resolve(flags, cwd)?;
+    if environment.ci {
+        bail!("nothing is written to a baseline under CI; bless on your own machine and commit");
+    }
+    let pending = Snapshot::pending_path(&config.baseline);
+    let Some(mut candidate) = Snapshot::read(&pending)? else {
+        bail!("nothing to accept: there is no {}; run `cargo xtask eval` first", pending.display());
+    };
+    let baseline = Snapshot::read(&config.baseline)?;
+    if candidate.recorded.against != baseline.as_ref().map(Snapshot::digest) {
+        bail!(
+            "{} was compared with another baseline than the present one; run `cargo xtask eval` again",
+            pending.display()
+        );
+    }
+    if !flags.force && !candidate.recorded.objections.is_empty() {
+        return Ok(refuse(&candidate));
+    }
+    candidate.recorded.reason = flags.reason.clone();
+    candidate.write(&config.baseline)?;
+    remove_pending(&config.baseline)?;
+    stored::tidy(&config.baseline)?;
+    say(&format!(
+        "accepted {} as the baseline {}\n",
+        candidate.provenance.checkpoint,
+        config.baseline.display()
+    ))?;
+    Ok(exit::PASSED)
+}
+
+/// Says what speaks against a candidate.
+fn refuse(candidate: &Snapshot) -> u8 {
+    eprintln!("refused, unless with --force:");
+    candidate.recorded.objections.iter().for_each(|objection| eprintln!("  {objection}"));
+    exit_code(candidate.recorded.verdict.unwrap_or(Verdict::Incomparable))
+}
+
+fn remove_pending(baseline: &Path) -> anyhow::Result<()> {
+    let pending = Snapshot::pending_path(baseline);
+    match std::fs::remove_file(&pending) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", pending.display()))
+        }
+        _ => Ok(()),
+    }
+}

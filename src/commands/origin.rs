@@ -1,0 +1,53 @@
+//! Where a run comes from: the checkpoint, the engine, the commit, the hour.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context;
+use detgate::gate::{Provenance, Recorded};
+
+/// Digests the checkpoint and names the engine.
+pub(crate) fn provenance(model_file: &Path) -> anyhow::Result<Provenance> {
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update_mmap(model_file)
+        .with_context(|| format!("cannot read {}", model_file.display()))?;
+    Ok(Provenance {
+        checkpoint: model_file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        checkpoint_blake3: hasher.finalize().to_hex().to_string(),
+        engine: format!("{ENGINE}, {}", cpu()),
+    })
+}
+
+#[cfg(feature = "torch")]
+const ENGINE: &str = concat!("detgate ", env!("CARGO_PKG_VERSION"), ", libtorch 2.13.0");
+#[cfg(not(feature = "torch"))]
+const ENGINE: &str = concat!("detgate ", env!("CARGO_PKG_VERSION"));
+
+/// The vector instructions that libtorch chooses its kernels by.
+fn cpu() -> String {
+    #[cfg(target_arch = "x86_64")]
+    let best = [
+        ("AVX512", std::arch::is_x86_feature_detected!("avx512f")),
+        ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let best: [(&str, bool); 0] = [];
+    let best =
+        best.iter().find(|(_, has)| *has).map_or(String::new(), |(name, _)| format!(" {name}"));
+    format!("{}{best}", std::env::consts::ARCH)
+}
+
+/// The hour and the project's commit, for reviewers.
+pub(crate) fn recorded(root: &Path) -> Recorded {
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    Recorded { date: Some(now), git_commit: git_commit(root), ..Recorded::default() }
+}
+
+/// `None` where there is no repository, or no git.
+fn git_commit(root: &Path) -> Option<String> {
+    let output =
+        Command::new("git").arg("-C").arg(root).args(["rev-parse", "HEAD"]).output().ok()?;
+    let commit = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !commit.is_empty()).then_some(commit)
+}

@@ -1,0 +1,165 @@
+//! What a verdict rests on: both sides' metrics, over all images and on every slice.
+//!
+//! Metrics on slices are always computed from detections, never read from a snapshot: a slice may be
+//! defined anew without making a baseline useless.
+
+use super::{GateError, MetricTable};
+use crate::dataset::{Category, ImageRecord, Slice};
+use crate::detections::Detection;
+use crate::matching::coco::CocoParams;
+use crate::matching::practical::PracticalParams;
+use crate::metrics::{self, Evaluation};
+
+/// An image, and what a detector found on it.
+pub type Found<'a> = (&'a ImageRecord, &'a [Detection]);
+
+/// What is judged, and how its images are divided.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The classes.
+    pub categories: &'a [Category],
+    /// Named sets of images.
+    pub slices: &'a [Slice],
+    /// The group of each image; `None` where each stands for itself.
+    pub groups: Option<&'a [u32]>,
+    /// The practical protocol's thresholds.
+    pub practical: PracticalParams,
+}
+
+/// The metrics of both sides on the same images.
+#[derive(Debug, Clone)]
+pub struct Evidence<'a> {
+    /// What is judged.
+    pub subject: Subject<'a>,
+    /// All images, and then each slice.
+    pub(super) parts: Vec<Part<'a>>,
+    /// How many images, or groups of images, there are to resample.
+    pub(super) units: usize,
+}
+
+/// All images, or a slice of them.
+#[derive(Debug, Clone)]
+pub(super) struct Part<'a> {
+    slice: Option<&'a str>,
+    /// The unit of each image.
+    pub(super) units: Vec<u32>,
+    pub(super) candidate: Vec<Found<'a>>,
+    /// `None` where the baseline's detections are not known.
+    pub(super) baseline: Option<Vec<Found<'a>>>,
+    candidate_table: MetricTable,
+    /// `None` where there is no baseline, or nothing is known of it on this slice.
+    baseline_table: Option<MetricTable>,
+}
+
+impl<'a> Evidence<'a> {
+    /// Both sides on the same images, in the same order, and the candidate's evaluation on all of them.
+    /// `recorded` are the baseline's metrics of then,
+    /// which go before those that follow from its detections.
+    ///
+    /// # Errors
+    /// [`GateError::Evaluate`], where two images have the same id.
+    pub fn gather(
+        subject: Subject<'a>,
+        candidate: &[Found<'a>],
+        baseline: Option<&[Found<'a>]>,
+        recorded: Option<&MetricTable>,
+    ) -> Result<(Self, Evaluation), GateError> {
+        let images: Vec<usize> = (0..candidate.len()).collect();
+        let mut whole = Part::new(&subject, None, &images, candidate, baseline);
+        let evaluation = subject.evaluate(candidate)?;
+        whole.candidate_table = evaluation.table();
+        whole.baseline_table = match (recorded, &whole.baseline) {
+            (Some(recorded), _) => Some(recorded.clone()),
+            (None, Some(baseline)) => Some(subject.evaluate(baseline)?.table()),
+            (None, None) => None,
+        };
+        let mut parts = vec![whole];
+        for slice in subject.slices {
+            let mut part =
+                Part::new(&subject, Some(&slice.name), &slice.images, candidate, baseline);
+            part.candidate_table = subject.evaluate(&part.candidate)?.table();
+            if let Some(baseline) = &part.baseline {
+                part.baseline_table = Some(subject.evaluate(baseline)?.table());
+            }
+            parts.push(part);
+        }
+        let units = parts[0].units.iter().max().map_or(0, |&last| last as usize + 1);
+        Ok((Self { subject, parts, units }, evaluation))
+    }
+
+    /// Metrics that were measured elsewhere, of which nothing but the values is known.
+    pub fn of_tables(candidate: &MetricTable, baseline: Option<&MetricTable>) -> Self {
+        let (categories, slices) = (&[][..], &[][..]);
+        let practical = PracticalParams::default();
+        let subject = Subject { categories, slices, groups: None, practical };
+        let mut whole = Part::new(&subject, None, &[], &[], None);
+        whole.candidate_table = candidate.clone();
+        whole.baseline_table = baseline.cloned();
+        Self { subject, parts: vec![whole], units: 0 }
+    }
+
+    /// The name of every metric of either side, on all images and on each slice.
+    pub(super) fn names(&self) -> MetricTable {
+        let names = |part: &Part| {
+            let metrics = part.metrics().map(|metric| (part.full_name(metric), None));
+            metrics.collect::<Vec<_>>()
+        };
+        self.parts.iter().flat_map(names).collect()
+    }
+
+    pub(super) fn has_both_sides(&self) -> bool {
+        self.parts[0].baseline.is_some()
+    }
+}
+
+impl Subject<'_> {
+    /// Both protocols' metrics.
+    ///
+    /// # Errors
+    /// [`GateError::Evaluate`], where two images have the same id.
+    pub fn evaluate(&self, images: &[Found]) -> Result<Evaluation, GateError> {
+        Ok(metrics::evaluate(self.categories, images, &self.practical, &CocoParams::default())?)
+    }
+}
+
+impl<'a> Part<'a> {
+    fn new(
+        subject: &Subject<'a>,
+        slice: Option<&'a str>,
+        images: &[usize],
+        candidate: &[Found<'a>],
+        baseline: Option<&[Found<'a>]>,
+    ) -> Self {
+        let unit = |&i: &usize| subject.groups.map_or(i as u32, |groups| groups[i]);
+        let chosen = |found: &[Found<'a>]| images.iter().map(|&i| found[i]).collect();
+        Self {
+            slice,
+            units: images.iter().map(unit).collect(),
+            candidate: chosen(candidate),
+            baseline: baseline.map(chosen),
+            candidate_table: MetricTable::new(),
+            baseline_table: None,
+        }
+    }
+
+    /// A metric's name among all: `AP50/person@night`.
+    pub(super) fn full_name(&self, metric: &str) -> String {
+        self.slice.map_or_else(|| metric.to_owned(), |slice| format!("{metric}@{slice}"))
+    }
+
+    /// The metrics of either side, in name order.
+    pub(super) fn metrics(&self) -> impl Iterator<Item = &str> {
+        let mut names: Vec<&String> = self.candidate_table.keys().collect();
+        names.extend(self.baseline_table.iter().flat_map(MetricTable::keys));
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().map(String::as_str)
+    }
+
+    /// The baseline's and the candidate's value, where they are defined.
+    pub(super) fn values(&self, metric: &str) -> (Option<f64>, Option<f64>) {
+        let of =
+            |table: &MetricTable| table.get(metric).copied().flatten().filter(|v| v.is_finite());
+        (self.baseline_table.as_ref().and_then(of), of(&self.candidate_table))
+    }
+}

@@ -1,0 +1,298 @@
+//! `detgate compare` as a user runs it: which change stops a candidate, which does not, and what is said.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn around(&mut self, width: f64) -> f64 {
+        (self.unit() + self.unit() - 1.0) * width
+    }
+}
+
+/// Ground truth and the detections of a good detector on it, in a folder.
+struct Files {
+    folder: tempfile::TempDir,
+    detections: Vec<Value>,
+}
+
+impl Files {
+    fn new(images: usize, classes: usize, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let (mut annotations, mut detections) = (Vec::new(), Vec::new());
+        for image in 1..=images {
+            for place in 0..8 {
+                let class = 1 + (random.unit() * classes as f64) as usize;
+                let (w, h) = (20.0 + 90.0 * random.unit(), 20.0 + 90.0 * random.unit());
+                let bbox = [f64::from(place % 4) * 150.0, f64::from(place / 4) * 150.0, w, h];
+                annotations
+                    .push(json!({"id": annotations.len() + 1, "image_id": image, "bbox": bbox,
+                    "category_id": class, "area": w * h, "iscrowd": 0}));
+                if random.unit() < 0.9 {
+                    let shifted = bbox.map(|side| side + random.around(0.1) * w.min(h));
+                    let score = 0.3 + 0.7 * random.unit();
+                    detections
+                        .push(json!({"image_id": image, "category_id": class, "bbox": shifted,
+                        "score": score}));
+                }
+                if random.unit() < 0.3 {
+                    let class = 1 + (random.unit() * classes as f64) as usize;
+                    detections.push(json!({"image_id": image, "category_id": class,
+                        "bbox": [bbox[0], 350.0, w, h], "score": 0.6 * random.unit()}));
+                }
+            }
+        }
+        let images: Vec<Value> = (1..=images)
+            .map(|id| {
+                json!({"id": id, "file_name": format!("{}/{id}.jpg", ["day", "night"][id % 2]),
+                "width": 640, "height": 480})
+            })
+            .collect();
+        let categories: Vec<Value> =
+            (1..=classes).map(|id| json!({"id": id, "name": format!("class{id}")})).collect();
+        let files = Self { folder: tempfile::tempdir().unwrap(), detections };
+        let truth = json!({"images": images, "annotations": annotations, "categories": categories});
+        files.write("gt.json", &truth.to_string());
+        files.write_detections("baseline.json", &files.detections);
+        files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn write_detections(&self, name: &str, detections: &[Value]) {
+        self.write(name, &serde_json::to_string(detections).unwrap());
+    }
+
+    /// Judges detections against those of [`Files::new`].
+    fn compare(&self, candidate: &[Value], arguments: &[&str]) -> Ran {
+        self.write_detections("candidate.json", candidate);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_detgate"));
+        command.args(["compare", "--gt", "gt.json", "--baseline", "baseline.json"]);
+        command.args(["--candidate", "candidate.json"]).args(arguments);
+        Ran(command.current_dir(self.folder.path()).output().unwrap())
+    }
+
+    /// By a policy of its own.
+    fn judged_by(&self, policy: &str, candidate: &[Value], arguments: &[&str]) -> Ran {
+        self.write("policy.toml", policy);
+        self.compare(candidate, &[&["--policy", "policy.toml"], arguments].concat())
+    }
+
+    /// Detections with noise on their scores, as another seed of training leaves it.
+    fn noisy(&self, amount: f64, seed: u64) -> Vec<Value> {
+        let mut random = Random(seed);
+        let noisy = self.detections.iter().map(|detection| {
+            let mut detection = detection.clone();
+            let score = detection["score"].as_f64().unwrap() + random.around(amount);
+            detection["score"] = score.clamp(0.0, 1.0).into();
+            detection
+        });
+        noisy.collect()
+    }
+
+    /// Without a share of the detections of a class.
+    fn without(&self, class: usize, share: f64) -> Vec<Value> {
+        let mut random = Random(7);
+        let stays =
+            |detection: &&Value| detection["category_id"] != class || random.unit() >= share;
+        self.detections.iter().filter(stays).cloned().collect()
+    }
+}
+
+struct Ran(Output);
+
+impl Ran {
+    fn code(&self) -> i32 {
+        self.0.status.code().unwrap()
+    }
+
+    fn said(&self) -> String {
+        let (out, err) = (&self.0.stdout, &self.0.stderr);
+        format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.0.stdout).unwrap()
+    }
+}
+
+fn comparison<'r>(report: &'r Value, metric: &str) -> &'r Value {
+    let comparisons = report["judgement"]["comparisons"].as_array().unwrap();
+    comparisons.iter().find(|c| c["metric"] == metric).unwrap()
+}
+
+#[test]
+fn one_class_that_halves_stops_a_candidate_whose_ap_hardly_moves() {
+    let files = Files::new(300, 80, 1);
+    let ran = files.compare(&files.without(17, 0.5), &["--format", "json", "--replicates", "0"]);
+    assert_eq!(ran.code(), 1, "{}", ran.said());
+    let change = comparison(&ran.json(), "AP")["change"].as_f64().unwrap();
+    assert!((-0.01..0.0).contains(&change), "AP changed by {change}");
+    let ran = files.compare(&files.without(17, 0.5), &["--quiet", "--replicates", "0"]);
+    let said = ran.said();
+    assert!(
+        said.starts_with("REGRESSED: 1 of 83 judged metrics\n  AP50/class17 fell from"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_same_detections_in_another_order_change_nothing() {
+    let files = Files::new(40, 5, 2);
+    let mut shuffled = files.detections.clone();
+    let mut random = Random(3);
+    for i in (1..shuffled.len()).rev() {
+        shuffled.swap(i, (random.unit() * (i + 1) as f64) as usize);
+    }
+    let ran = files.compare(&shuffled, &["--format", "json", "--replicates", "200"]);
+    assert_eq!(ran.code(), 0, "{}", ran.said());
+    let report = ran.json();
+    for comparison in report["judgement"]["comparisons"].as_array().unwrap() {
+        let change = comparison["change"].as_f64().unwrap_or(0.0);
+        assert_eq!(change, 0.0, "{comparison}");
+    }
+    let confident = files.compare(&shuffled, &["--judge", "confident", "--replicates", "200"]);
+    assert_eq!(confident.code(), 0, "{}", confident.said());
+}
+
+/// The promise of the confident judge: noise below the margin is never called a regression.
+#[test]
+fn noise_below_the_margin_is_never_called_a_regression() {
+    let files = Files::new(60, 3, 4);
+    let policy = "[gate]\nreplicates = 200\ninterval = \"percentile\"\n[gate.metrics]\nAP = { max_drop = 0.02 }\n\"AP50/*\" = { max_drop = 0.03 }\n";
+    let codes: Vec<i32> = (0..15)
+        .map(|seed| {
+            files.judged_by(policy, &files.noisy(0.1, seed), &["--judge", "confident"]).code()
+        })
+        .collect();
+    assert!(codes.iter().all(|code| [0, 3].contains(code)), "{codes:?}");
+    assert!(codes.contains(&0), "some can be told: {codes:?}");
+}
+
+#[test]
+fn what_cannot_be_told_is_inconclusive_and_says_what_would_settle_it() {
+    let files = Files::new(40, 3, 5);
+    let policy = "[gate.metrics]\nAP = { max_drop = 0.01 }\n";
+    let ran = files.judged_by(policy, &files.noisy(0.2, 1), &["--judge", "confident", "--quiet"]);
+    let said = ran.said();
+    assert_eq!(ran.code(), 3, "{said}");
+    assert!(said.starts_with("INCONCLUSIVE: 1 of 1 judged metric\n  AP changed by"), "{said}");
+    assert!(
+        said.contains("a drop of 0.0100 is allowed") && said.contains("these images show drops of")
+    );
+    assert!(said.contains("images would settle this one"), "{said}");
+}
+
+#[test]
+fn a_regression_beyond_chance_is_told_with_its_corrected_p_value() {
+    let files = Files::new(150, 4, 6);
+    let ran = files.compare(&files.without(2, 0.6), &["--judge", "confident", "--quiet"]);
+    let said = ran.said();
+    assert_eq!(ran.code(), 1, "{said}");
+    assert!(said.contains("AP50/class2 fell") && said.contains("by Holm for 7 tests"), "{said}");
+}
+
+#[test]
+fn rules_hold_on_slices_and_a_warning_stops_nobody() {
+    let files = Files::new(80, 3, 8);
+    // By night nothing of class 1 is found any more.
+    let night = |image: &Value| image.as_i64().unwrap() % 2 == 1;
+    let blind: Vec<Value> = (files.detections.iter())
+        .filter(|d| d["category_id"] != 1 || !night(&d["image_id"]))
+        .cloned()
+        .collect();
+    let policy = |tier: &str| {
+        format!(
+            "[gate.metrics]\n\"AP50/*@night\" = {{ max_drop = 0.05, tier = \"{tier}\" }}\n\
+             \"AP50@day\" = {{ max_drop = 0.0 }}\n[gate.slices.night]\nfile_name = \"night/*\"\n\
+             [gate.slices.day]\nfile_name = \"day/*\"\n"
+        )
+    };
+    let blocked = files.judged_by(&policy("block"), &blind, &["--quiet"]);
+    assert_eq!(blocked.code(), 1);
+    assert!(blocked.said().contains("AP50/class1@night fell"), "{}", blocked.said());
+    let warned = files.judged_by(&policy("warn"), &blind, &["--quiet"]);
+    assert_eq!(warned.code(), 0, "{}", warned.said());
+    assert!(warned.said().contains("warning: AP50/class1@night fell"), "{}", warned.said());
+}
+
+#[test]
+fn a_candidate_can_be_asked_to_improve_and_a_drop_allowed_in_parts() {
+    let files = Files::new(60, 3, 9);
+    let better = "[gate.metrics]\nAP = { must_improve_by = 0.01 }\n";
+    let same = files.judged_by(better, &files.detections, &["--quiet"]);
+    assert_eq!(same.code(), 1);
+    assert!(same.said().contains("less than 0.0100 up"), "{}", same.said());
+    let worse = files.without(1, 0.2);
+    let parts = |part: f64| format!("[gate.metrics]\nAP = {{ max_relative_drop = {part} }}\n");
+    assert_eq!(files.judged_by(&parts(0.5), &worse, &[]).code(), 0);
+    let broken = files.judged_by(&parts(0.01), &worse, &["--quiet"]);
+    assert_eq!(broken.code(), 1);
+    assert!(broken.said().contains("more than 1 %"), "{}", broken.said());
+}
+
+/// Frames of a video are alike: drawn as if they were not, the interval is too narrow.
+#[test]
+fn groups_are_drawn_together() {
+    let files = Files::new(60, 3, 10);
+    let rows: Vec<String> = (1..=60).map(|id| format!("{id},video{}", id % 6)).collect();
+    files.write("videos.csv", &format!("image_id,video\n{}\n", rows.join("\n")));
+    let policy = "[gate.metrics]\nAP = { max_drop = 0.5 }\n[gate.groups]\ncsv = \"videos.csv\"\ncolumn = \"video\"\n";
+    let ran = files.judged_by(policy, &files.noisy(0.2, 1), &["--format", "json"]);
+    let method = &ran.json()["judgement"]["method"];
+    assert_eq!((&method["units"], &method["grouped"]), (&json!(6), &json!(true)), "{}", ran.said());
+}
+
+#[test]
+fn equal_inputs_give_equal_bytes_with_any_number_of_threads() {
+    let files = Files::new(50, 3, 11);
+    let bytes = |threads: &str| {
+        let mut arguments = vec!["--format", "json", "--threads", threads];
+        arguments.extend(["--judge", "confident", "--replicates", "200"]);
+        files.compare(&files.noisy(0.2, 1), &arguments).0.stdout
+    };
+    let one = bytes("1");
+    assert_eq!(one, bytes("2"));
+    let report: Value = serde_json::from_slice(&one).unwrap();
+    let test = &comparison(&report, "AP")["tests"][0];
+    for key in ["p_pass", "p_regress", "p_regress_corrected", "smallest_detectable"] {
+        assert!(test[key].is_f64(), "{test}");
+    }
+    let interval = &comparison(&report, "APs/class1")["interval"];
+    assert!(interval["low"].as_f64() <= interval["high"].as_f64(), "{interval}");
+}
+
+#[test]
+fn mistakes_are_one_sentence() {
+    let files = Files::new(5, 2, 12);
+    let sentence = |policy: &str, candidate: &[Value]| {
+        let ran = files.judged_by(policy, candidate, &[]);
+        assert_eq!(ran.code(), 2, "{}", ran.said());
+        ran.said().replace(&files.folder.path().display().to_string(), "DIR")
+    };
+    insta::assert_snapshot!(sentence("[gate.metrics]\n\"AP/clas1\" = { max_drop = 0.1 }\n", &files.detections),
+        @r#"error: the rule [gate.metrics] "AP/clas1" matches no metric of this run; did you mean "AP/class1"?"#);
+    insta::assert_snapshot!(sentence("[gate.metrics]\nAP = { max_dorp = 0.1 }\n", &files.detections), @"error: DIR/policy.toml:2:8: unknown key `max_dorp` in [gate.metrics.AP]; did you mean `max_drop`?");
+    let elsewhere = [json!({"image_id": 99, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5})];
+    insta::assert_snapshot!(sentence("", &elsewhere), @"error: DIR/candidate.json: detections on images that the ground truth does not have: 1, among others on image 99; are the two files of the same data set? pass --skip-unknown-images to leave them out");
+    let ran = files.compare(&files.detections, &["--policy", "no.toml"]);
+    assert!(ran.code() == 2 && Path::new("no.toml").ends_with("no.toml"), "{}", ran.said());
+}
