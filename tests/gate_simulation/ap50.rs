@@ -58,8 +58,7 @@ impl Side {
     /// Over all classes, in each replicate.
     pub(crate) fn ap50(&self, weights: &Weights) -> Vec<f64> {
         let replicate = |replicate: usize| {
-            let drawn: Vec<u32> =
-                (0..weights.units()).map(|unit| weights.of(replicate, unit)).collect();
+            let drawn = weights.replicate(replicate);
             let defined: Vec<f64> = self.0.iter().filter_map(|class| class.ap50(&drawn)).collect();
             defined.iter().sum::<f64>() / defined.len() as f64
         };
