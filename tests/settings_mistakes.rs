@@ -105,7 +105,7 @@ fn a_value_of_another_kind_is_said_with_what_it_must_be() {
     :2:9: judge in [gate] is "confidnet"; did you mean "confident"?
     :2:14: correction in [gate] is "bonferroni"; it must be "holm" or "benjamini-hochberg" or "none"
     :2:14: correction in [gate] is 3; it must be "holm" or "benjamini-hochberg" or "none"
-    :2:12: interval in [gate] is a list; it must be "bca" or "percentile"
+    :2:12: interval in [gate] is a list; it must be "percentile" or "bca"
     :2:19: max_drop in [gate.metrics.AP] is "1%"; it must be a number, between 0 and 1
     :2:6: [gate.metrics.AP] is 0.01; it must be a table of max_drop, max_relative_drop, min, must_improve_by, tier
     :2:11: [gate.metrics] is a list; it must be a table
@@ -148,7 +148,7 @@ fn a_value_out_of_its_range_is_said_with_the_range() {
     :2:14: confidence in [gate] is 95; it must be at least 0.5 and less than 1
     :2:14: confidence in [gate] is 1.0; it must be at least 0.5 and less than 1
     :2:14: replicates in [gate] is 1000000; it must be between 0 and 100000
-    :2:14: replicates in [gate] is 50; it must be 0, or between 100 and 100000
+    :2:14: replicates in [gate] is 50; it must be 0, or between 200 and 100000
     :2:8: seed in [gate] is -1; it must be at least 0
     :2:8: seed in [gate] is -99999999999999999999; it must be at least 0
     :2:8: seed in [gate] is 0xFFFFFFFFFFFFFFFFFFFF; it must be at most 9223372036854775807
@@ -260,8 +260,8 @@ fn flags_are_held_to_the_same_limits() {
         .join("\n"),
         @r#"
     confidence is 95; it must be at least 0.5 and less than 1
-    replicates is 99; it must be 0, or between 100 and 100000
-    replicates is 100001; it must be 0, or between 100 and 100000
+    replicates is 99; it must be 0, or between 200 and 100000
+    replicates is 100001; it must be 0, or between 200 and 100000
     judge is confident and replicates 0; the test needs replicates, for example 1000
     judge is confident and replicates 0; the test needs replicates, for example 1000
     baseline is "models:/a"; a model is models:/NAME@ALIAS or models:/NAME/VERSION
