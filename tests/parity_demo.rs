@@ -7,8 +7,9 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use detgate::config::{Config, EvalFlags, ProjectFlags};
-use detgate::dataset::{Bbox, Category, Classes, Dataset, load};
+use detgate::config::{Config, EvalFlags, GateConfig, ProjectFlags};
+use detgate::dataset::image::decode_bytes;
+use detgate::dataset::{Bbox, Category, Classes, Dataset, ImageRecord, load};
 use detgate::detections::Detection;
 use detgate::inference::{Settings, run};
 use detgate::matching::coco::CocoParams;
@@ -122,4 +123,32 @@ fn the_demo_checkpoint_finds_what_torchvision_finds() {
 #[test]
 fn the_damaged_checkpoint_finds_what_torchvision_finds() {
     check("models/damaged/best_damaged.pt", "damaged", 5e-5);
+}
+
+/// Another number of threads adds in another order; `numeric_noise` is meant to cover that.
+#[test]
+fn two_threads_move_no_metric_by_more_than_the_numeric_noise() {
+    let root = common::fixtures().join("demo");
+    let project = ProjectFlags { project: Some(root.clone()), baseline: None };
+    let config = Config::resolve(&EvalFlags { project, ..EvalFlags::default() }, &root).unwrap();
+    let (dataset, one_thread) = demo("models/local_checkpoints/best_demo.pt");
+    let (detector, _) = detgate::model::load(&config).unwrap();
+    let detect = |image: &ImageRecord| {
+        let pixels = decode_bytes(&std::fs::read(&image.path).unwrap()).unwrap();
+        detector.detect(&pixels).unwrap()
+    };
+    // The first call sets this thread to one, the rest go on with two.
+    detect(&dataset.images[0]);
+    tch::set_num_threads(2);
+    let two_threads: Vec<Vec<Detection>> = dataset.images.iter().map(detect).collect();
+    let table = |found: &[Vec<Detection>]| {
+        let images: Vec<_> = dataset.images.iter().zip(found.iter().map(Vec::as_slice)).collect();
+        let (practical, coco) = (PracticalParams::default(), CocoParams::default());
+        evaluate(&dataset.categories, &images, &practical, &coco).unwrap().table()
+    };
+    let noise = GateConfig::default().numeric_noise;
+    for ((name, one), (_, two)) in table(&one_thread).into_iter().zip(table(&two_threads)) {
+        let change = one.zip(two).map_or(0.0, |(one, two)| (one - two).abs());
+        assert!(change <= noise && one.is_some() == two.is_some(), "{name} moved by {change}");
+    }
 }
