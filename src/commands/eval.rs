@@ -16,7 +16,8 @@ use detgate::inference::{self, ImageResult};
 use detgate::matching::practical::PracticalParams;
 use detgate::report::{self, DataSummary, Progress, Report, SkippedImage, Thresholds, terminal};
 
-use super::{baseline, bless, origin, register};
+use super::baseline::{self, Baseline};
+use super::{bless, origin, register};
 use crate::{exit_code, say};
 
 /// The pipeline.
@@ -45,7 +46,12 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
         detections_blake3: Some(stored.digest().to_owned()),
         metrics: MetricTable::new(),
     };
-    let before = baseline.as_ref().and_then(|baseline| baseline.on(&dataset, &results));
+    // What was found on other data says nothing here.
+    let same_data = |baseline: &&Baseline| {
+        baseline.snapshot.fingerprint.differences(&candidate.fingerprint).is_empty()
+    };
+    let before = baseline.as_ref().filter(same_data);
+    let before = before.and_then(|baseline| baseline.on(&dataset, &results));
     let before = before.as_ref().map(|before| with_images(&images, before));
     let division = divide(images.iter().map(|(image, _)| *image).collect())?;
     let snapshot = baseline.as_ref().map(|baseline| &baseline.snapshot);

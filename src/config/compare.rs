@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::metrics::check_threads;
 use super::{
     CompareFlags, ConfigError, GateConfig, GateFlags, OutputFormat, ProjectFlags, settings, unit,
 };
@@ -37,6 +38,7 @@ impl CompareConfig {
     /// # Errors
     /// A [`ConfigError`] that names the file or key.
     pub fn resolve(flags: &CompareFlags, cwd: &Path) -> Result<Self, ConfigError> {
+        check_threads(flags.threads)?;
         let policy = flags.policy.as_ref().map(|path| cwd.join(path));
         let (gate, (score_thr, iou_thr)) = policy_settings(policy.as_deref(), &flags.gate, cwd)?;
         Ok(Self {

@@ -103,11 +103,16 @@ impl MetricsConfig {
             format: flags.format,
             timings: flags.timings,
         };
-        if let Some(threads) = config.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads))
-        {
-            return Err(range("--threads", &threads.to_string(), "1 to 256"));
-        }
+        check_threads(config.threads)?;
         Ok(config)
+    }
+}
+
+/// A number of threads that can be started.
+pub(super) fn check_threads(threads: Option<usize>) -> Result<(), ConfigError> {
+    match threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
+        Some(threads) => Err(range("--threads", &threads.to_string(), "1 to 256")),
+        None => Ok(()),
     }
 }
 

@@ -265,7 +265,9 @@ fn number(value: f64) -> String {
 }
 
 pub(super) fn signed(change: f64) -> String {
-    format!("{change:+.4}")
+    let text = format!("{change:+.4}");
+    // Less than what is shown is neither up nor down.
+    if text == "-0.0000" { "+0.0000".to_owned() } else { text }
 }
 
 fn interval_text(interval: &Interval) -> String {
