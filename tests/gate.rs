@@ -97,6 +97,12 @@ fn under_ci_nothing_is_written() {
     let project = project();
     assert_there(project.path(), TORCHVISION, &[("CI", "true")]).unwrap_err();
     assert_eq!(files(project.path()), [""; 0]);
+    let _ = assert_there(project.path(), TORCHVISION, &[("INSTA_UPDATE", "always")]);
+    let before = files(project.path());
+    let always = [("CI", "true"), ("INSTA_UPDATE", "always")];
+    let said = assert_there(project.path(), DAMAGED, &always).unwrap_err();
+    assert!(said.contains("REGRESSED"), "{said}");
+    assert_eq!(files(project.path()), before);
 }
 
 #[test]

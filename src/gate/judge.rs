@@ -441,7 +441,8 @@ impl Judging<'_> {
         if self.settings.judge == Judge::Point || !self.has_baseline {
             return Test { demand, limit, margin, finding: by_point, confident: None };
         }
-        let room = if demand.needs_baseline() { noise } else { 0.0 };
+        let is_drop = matches!(demand, Demand::MaxDrop | Demand::MaxRelativeDrop);
+        let room = if is_drop { noise } else { 0.0 };
         let statistic = |before, after| statistic(before, after) + room;
         let own_value = demand == Demand::Min;
         let confident = distribution(statistic(before, after), &statistic)
