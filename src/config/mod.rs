@@ -10,6 +10,7 @@ mod flags;
 mod gate;
 mod metrics;
 mod mistakes;
+mod model_reference;
 mod partition;
 mod project;
 mod rule;
@@ -30,6 +31,7 @@ pub use flags::{
 pub use gate::{BaselineSource, Correction, GateConfig, Interval, Judge};
 pub(crate) use metrics::linspace;
 pub use metrics::{DetailsConfig, MetricsConfig, Rules};
+pub use model_reference::{ModelReference, ModelVersion};
 pub use partition::{Condition, FileNamePattern, GroupsConfig, SliceConfig};
 pub use project::LabelMap;
 pub use rule::{Rule, RuleMistake, Tier};
@@ -55,6 +57,9 @@ pub enum ConfigError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// `INSTA_UPDATE` has a value that insta does not know.
+    #[error("INSTA_UPDATE is {0:?}; it is auto, new, always, force, unseen or no")]
+    InstaUpdate(String),
     /// `detgate.toml` is not as it should be.
     #[error("{}:{line}:{column}: {what}", path.display())]
     Toml {
