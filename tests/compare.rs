@@ -291,6 +291,27 @@ fn few_images_are_never_judged_confidently() {
     assert!(ran.code() == 1 && ran.said().contains("p = 9.54e-7"), "{}", ran.said());
 }
 
+/// Small objects on four of 60 images: what is said of them rests on four images.
+#[test]
+fn a_metric_of_an_area_range_rests_on_the_images_that_show_it() {
+    let files = Files::new(60, 1, 16);
+    let mut truth: Value =
+        serde_json::from_slice(&std::fs::read(files.path("gt.json")).unwrap()).unwrap();
+    for gt in truth["annotations"].as_array_mut().unwrap() {
+        let is_small = gt["image_id"].as_i64().unwrap() <= 4;
+        gt["area"] = if is_small { json!(500.0) } else { json!(2000.0) };
+    }
+    files.write("gt.json", &truth.to_string());
+    let report = files.compare(&files.noisy(0.1, 1), &["--format", "json"]).json();
+    for (metric, has_interval) in
+        [("AP", true), ("APm/class1", true), ("APs", false), ("ARs/class1", false)]
+    {
+        let comparison = comparison(&report, metric);
+        assert!(comparison["change"].is_f64());
+        assert_eq!(comparison["interval"].is_object(), has_interval, "{comparison}");
+    }
+}
+
 /// What would settle it is more than there is.
 #[test]
 fn more_is_asked_for_than_there_is() {
