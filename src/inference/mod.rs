@@ -1,10 +1,15 @@
-//! The worker pool: images in, detections out, in the order of the images.
+//! The worker pool: images in, detections out, in the order of the images; and what earlier runs found.
 //!
 //! Each worker runs one image at a time, so that results do not depend on how many workers there
-//! are. Deliberately absent: any knowledge of what the detector is, and of how progress is shown.
+//! are. Files are read ahead of the workers, which wait for no disk. Deliberately absent: any knowledge
+//! of what the detector is, of how progress is shown, and of signals.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+pub mod cache;
+pub mod resume;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use crate::dataset::{ImageRecord, image};
 use crate::detections::{Detection, Detector};
@@ -12,9 +17,9 @@ use crate::detections::{Detection, Detector};
 /// What became of one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageResult {
-    /// BLAKE3 of the file's bytes, hexadecimal.
-    pub digest: String,
-    /// What the detector said, or why the image could not be decoded.
+    /// BLAKE3 of the file's bytes.
+    pub digest: blake3::Hash,
+    /// What the detector said, or why the image could not be decoded, without its path.
     pub outcome: Result<Vec<Detection>, String>,
 }
 
@@ -51,6 +56,12 @@ pub enum InferenceError {
     },
 }
 
+impl InferenceError {
+    fn bad_image(path: &Path, reason: &str) -> Self {
+        Self::BadImage(format!("{}: {reason}", path.display()))
+    }
+}
+
 /// Runs `detector` on every image; `on_image` is called on this thread as each one is finished.
 /// Results are in the order of `images`, and the same whatever the number of workers.
 ///
@@ -62,37 +73,68 @@ pub fn run(
     settings: Settings,
     mut on_image: impl FnMut(),
 ) -> Result<Vec<ImageResult>, InferenceError> {
-    let next = AtomicUsize::new(0);
+    let images: Vec<&ImageRecord> = images.iter().collect();
+    let never = AtomicBool::new(false);
+    let results = run_until(&never, detector, &images, settings, |_, _| on_image())?;
+    // Nothing stops it: every slot is filled.
+    Ok(results.into_iter().flatten().collect())
+}
+
+/// As [`run`], but no image is begun once `stop` is set; those that were not have no result. `on_image`
+/// gets the place of an image and its result.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_until(
+    stop: &AtomicBool,
+    detector: &dyn Detector,
+    images: &[&ImageRecord],
+    settings: Settings,
+    mut on_image: impl FnMut(usize, &ImageResult),
+) -> Result<Vec<Option<ImageResult>>, InferenceError> {
+    let workers = settings.workers.max(1);
     let failed = AtomicBool::new(false);
-    let (sender, receiver) = mpsc::channel();
+    let (finish, finished) = mpsc::channel();
+    // As many files wait as are being worked on.
+    let (read, waiting) = mpsc::sync_channel(workers);
+    let waiting = Arc::new(Mutex::new(waiting));
     let mut results: Vec<Option<Result<ImageResult, InferenceError>>> =
         images.iter().map(|_| None).collect();
     std::thread::scope(|scope| {
-        for _ in 0..settings.workers.max(1) {
-            let (sender, next, failed) = (sender.clone(), &next, &failed);
+        // It ends with the images, or with the last worker: then nobody takes its files.
+        scope.spawn(move || {
+            for (index, image) in images.iter().enumerate() {
+                if read.send((index, std::fs::read(&image.path))).is_err() {
+                    break;
+                }
+            }
+        });
+        for _ in 0..workers {
+            let (finish, waiting, failed) = (finish.clone(), Arc::clone(&waiting), &failed);
             scope.spawn(move || {
                 let _guard = StopOthers(failed);
-                while !failed.load(Ordering::Relaxed) {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(image) = images.get(index) else {
-                        break;
-                    };
-                    let result = infer(detector, image, settings.skip_bad_images);
+                while !failed.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
+                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok((index, bytes)) = next else { break };
+                    let result =
+                        infer(detector, &images[index].path, bytes, settings.skip_bad_images);
                     failed.fetch_or(result.is_err(), Ordering::Relaxed);
-                    if sender.send((index, result)).is_err() {
+                    if finish.send((index, result)).is_err() {
                         break;
                     }
                 }
             });
         }
-        drop(sender);
-        for (index, result) in receiver {
+        drop((finish, waiting));
+        for (index, result) in finished {
+            if let Ok(result) = &result {
+                on_image(index, result);
+            }
             results[index] = Some(result);
-            on_image();
         }
     });
-    // Without an error every slot is filled; with one, the first in image order is returned.
-    results.into_iter().flatten().collect()
+    // With an error the first in image order is returned.
+    results.into_iter().map(Option::transpose).collect()
 }
 
 /// A worker that panics stops the others: its panic ends the run anyway, after all have ended.
@@ -108,25 +150,25 @@ impl Drop for StopOthers<'_> {
 
 fn infer(
     detector: &dyn Detector,
-    image: &ImageRecord,
+    path: &Path,
+    bytes: std::io::Result<Vec<u8>>,
     skip_bad_images: bool,
 ) -> Result<ImageResult, InferenceError> {
-    let path = image.path.display().to_string();
-    let bytes = std::fs::read(&image.path)
-        .map_err(|error| InferenceError::Read { path: path.clone(), error })?;
-    let digest = blake3::hash(&bytes).to_hex().to_string();
+    let shown = || path.display().to_string();
+    let bytes = bytes.map_err(|error| InferenceError::Read { path: shown(), error })?;
+    let digest = blake3::hash(&bytes);
     let pixels = match image::decode_bytes(&bytes) {
         Ok(pixels) => pixels,
         Err(error) => {
-            let reason = format!("{path}: {error}");
             return match skip_bad_images {
-                true => Ok(ImageResult { digest, outcome: Err(reason) }),
-                false => Err(InferenceError::BadImage(reason)),
+                true => Ok(ImageResult { digest, outcome: Err(error.to_string()) }),
+                false => Err(InferenceError::bad_image(path, &error.to_string())),
             };
         }
     };
+    drop(bytes);
     let detections = detector
         .detect(&pixels)
-        .map_err(|error| InferenceError::Detect { path, reason: error.to_string() })?;
+        .map_err(|error| InferenceError::Detect { path: shown(), reason: error.to_string() })?;
     Ok(ImageResult { digest, outcome: Ok(detections) })
 }
