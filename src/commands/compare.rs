@@ -12,9 +12,9 @@ use detgate::gate::{
 use detgate::matching::practical::PracticalParams;
 use detgate::report::{self, DataSummary, Report, Thresholds, terminal};
 
-use super::metrics::{ground_truth, require_known_images, start_threads};
+use super::metrics::{ground_truth, note_unlisted, require_known_images, start_threads};
 use super::origin;
-use crate::{exit_code, say};
+use crate::{exit_code, note, say};
 
 /// Reads, evaluates both, judges, prints.
 pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
@@ -35,10 +35,11 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
     require_known_images(&config.baseline, config.skip_unknown_images, &before)?;
     require_known_images(&config.candidate, config.skip_unknown_images, &after)?;
     let (before, after) = (before.on(&dataset.images), after.on(&dataset.images));
+    note_unlisted(&dataset, &[(&config.baseline, &before), (&config.candidate, &after)]);
     let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
     let images = dataset.images.iter().collect();
     let division = Division::of(&config.gate, practical, &dataset, images)?;
-    division.notices().for_each(|notice| eprintln!("note: {notice}"));
+    division.notices().for_each(note);
     let baseline = snapshot(&config.baseline, &dataset, &config, division.table(&before)?)?;
     let recorded = Some(&baseline.metrics);
     let (evidence, evaluation) =

@@ -19,13 +19,15 @@ impl<'d> Division<'d> {
     /// Looks every image's slices and group up.
     ///
     /// # Errors
-    /// [`GateError::Slice`]: a table cannot be read or is of other images, or a slice has no image.
+    /// [`GateError::Slice`]: a table cannot be read or is of other images, a slice has no image, or
+    /// two metrics would have the same name.
     pub fn of(
         gate: &GateConfig,
         practical: PracticalParams,
         dataset: &'d Dataset,
         images: Vec<&'d ImageRecord>,
     ) -> Result<Self, GateError> {
+        dataset::check_names(&dataset.categories, &gate.slices)?;
         let slices = dataset::slices(&images, &gate.slices)?;
         let groups = gate.groups.as_ref();
         let groups = groups.map(|groups| dataset::groups(&images, groups)).transpose()?;

@@ -27,9 +27,10 @@ pub use why::{ChangedImage, ClassThreshold, Sides, Why, why};
 
 use std::path::PathBuf;
 
-use crate::config::RuleMistake;
+use crate::config::{Place, RuleMistake, prefix};
 use crate::dataset::SliceError;
 use crate::detections::coco_results::ResultsError;
+use crate::files::failed;
 use crate::metrics::EvaluateError;
 
 /// Metric values by flat name (`AP`, `AP50/person`, `precision`); `None` is undefined.
@@ -52,8 +53,13 @@ pub enum GateError {
         mistake: RuleMistake,
     },
     /// A rule that cannot act would be a gate that is silently open.
-    #[error("the rule [gate.metrics] {pattern:?} matches no metric of this run; {hint}")]
+    #[error(
+        "{}the rule [gate.metrics] {pattern:?} matches no metric of this run; {hint}",
+        prefix(place.as_ref())
+    )]
     RuleWithoutMetric {
+        /// Where the rule stands, if in a file.
+        place: Option<Place>,
         /// The rule's metric pattern.
         pattern: String,
         /// The nearest names that exist.
@@ -74,7 +80,7 @@ pub enum GateError {
     )]
     NoDetections,
     /// The file system refused.
-    #[error("cannot {action} {}: {error}", path.display())]
+    #[error("cannot {action} {}: {}", path.display(), failed(error))]
     Io {
         /// `read`, `write` or `remove`.
         action: &'static str,
