@@ -1,22 +1,15 @@
 //! `detgate compare` as a user runs it: which change stops a candidate, which does not, and what is said.
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use random::Random;
 use serde_json::{Value, json};
 
-/// SplitMix64.
-struct Random(u64);
-
 impl Random {
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
     fn around(&mut self, width: f64) -> f64 {
         (self.unit() + self.unit() - 1.0) * width
     }
@@ -30,7 +23,7 @@ struct Files {
 
 impl Files {
     fn new(images: usize, classes: usize, seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::seeded(seed);
         let (mut annotations, mut detections) = (Vec::new(), Vec::new());
         for image in 1..=images {
             for place in 0..8 {
@@ -98,7 +91,7 @@ impl Files {
 
     /// Detections with noise on their scores, as another seed of training leaves it.
     fn noisy(&self, amount: f64, seed: u64) -> Vec<Value> {
-        let mut random = Random(seed);
+        let mut random = Random::seeded(seed);
         let noisy = self.detections.iter().map(|detection| {
             let mut detection = detection.clone();
             let score = detection["score"].as_f64().unwrap() + random.around(amount);
@@ -110,7 +103,7 @@ impl Files {
 
     /// Without a share of the detections of a class.
     fn without(&self, class: usize, share: f64) -> Vec<Value> {
-        let mut random = Random(7);
+        let mut random = Random::seeded(7);
         let stays =
             |detection: &&Value| detection["category_id"] != class || random.unit() >= share;
         self.detections.iter().filter(stays).cloned().collect()
@@ -158,7 +151,7 @@ fn one_class_that_halves_stops_a_candidate_whose_ap_hardly_moves() {
 fn the_same_detections_in_another_order_change_nothing() {
     let files = Files::new(40, 5, 2);
     let mut shuffled = files.detections.clone();
-    let mut random = Random(3);
+    let mut random = Random::seeded(3);
     for i in (1..shuffled.len()).rev() {
         shuffled.swap(i, (random.unit() * (i + 1) as f64) as usize);
     }
