@@ -99,7 +99,7 @@ fn a_column_says_what_is_in_a_slice_by_file_name_or_id() {
     );
     let rain = by_name.slice("weather", "rain").unwrap();
     assert_eq!(rain.images, [0, 2]);
-    insta::assert_snapshot!(by_name.relative(&rain.notice.unwrap()), @"t.csv has no row for 1 of 4 images, the first is d.jpg; they are not in the slice s");
+    insta::assert_snapshot!(by_name.relative(&rain.notice.unwrap()), @"t.csv has no row for 1 of 4 images, the first is d.jpg; without one an image is not in the slice s");
     assert_eq!(by_name.slice("weather", "dry, warm").unwrap().images, [1]);
     let by_id = Csv::new(
         "\u{feff}weather,image_id,file_name\r\nrain,0003,wrong\r\ndry,5,x\r\ndry,70,x\r\nrain,9,x\r\nrain,9,x\r\n",

@@ -70,7 +70,7 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
 pub(crate) fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
     let Some(threads) = threads else { return Ok(()) };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-    pool.build_global().context("cannot start so many threads")
+    pool.build_global().context("cannot start so many threads; pass fewer with --threads")
 }
 
 pub(crate) fn ground_truth(path: &Path, fixes: Fixes) -> anyhow::Result<Dataset> {

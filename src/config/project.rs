@@ -65,7 +65,10 @@ pub(super) fn read_project(root: &Path) -> Result<ProjectFile, ConfigError> {
     let path = root.join(PROJECT_CONFIG);
     let project: ProjectFile = read_json(&path)?;
     if project.target_classes.is_empty() {
-        return Err(ConfigError::Invalid { path, what: "\"target_classes\" is empty".to_owned() });
+        return Err(ConfigError::Invalid {
+            path,
+            what: "\"target_classes\" is empty; list the classes' names".to_owned(),
+        });
     }
     Ok(project)
 }

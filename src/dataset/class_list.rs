@@ -60,7 +60,7 @@ fn read(path: &Path) -> Result<ClassList, DatasetError> {
     let (entries, keypoint_columns) =
         if yaml { Yaml::new(path, &text).classes()? } else { (lines(path, &text)?, None) };
     if entries.is_empty() {
-        return Err(invalid(path, "there is no class name in it"));
+        return Err(invalid(path, "there is no class name in it; give each class one"));
     }
     let mut seen = BTreeMap::new();
     for (line, name) in &entries {
@@ -134,7 +134,9 @@ impl<'a> Yaml<'a> {
             }
         }
         match (names, count) {
-            (None, None) => Err(invalid(self.path, "there are no \"names\" in it")),
+            (None, None) => {
+                Err(invalid(self.path, "there are no \"names\" in it; add names: [CLASS, ...]"))
+            }
             // Ultralytics' names for classes without one (`check_det_dataset`).
             (None, Some((line, count))) if count <= 100_000 => {
                 Ok(((0..count).map(|i| (line, format!("class_{i}"))).collect(), keypoints))
@@ -143,7 +145,8 @@ impl<'a> Yaml<'a> {
                 Err(at_line(self.path, line, format!("says nc: {count}; give the \"names\"")))
             }
             (Some(names), Some((line, count))) if names.len() != count => {
-                let what = format!("says nc: {count}, but there are {} names", names.len());
+                let what =
+                    format!("says nc: {count}, but \"names\" lists {}; correct one", names.len());
                 Err(at_line(self.path, line, what))
             }
             (Some(names), _) => Ok((names, keypoints)),
@@ -167,7 +170,7 @@ impl<'a> Yaml<'a> {
         let mut names = BTreeMap::new();
         for pair in pairs.chunks(2) {
             let [(line, key), (_, name)] = pair else {
-                return Err(invalid(self.path, "an index in \"names\" has no name"));
+                return Err(invalid(self.path, "an index in \"names\" has no name; give it one"));
             };
             let Ok(index) = key.parse::<usize>() else {
                 let what = format!("has the index {key:?} in \"names\"; expected a whole number");
@@ -247,7 +250,7 @@ impl<'a> Yaml<'a> {
     }
 
     fn not_a_mapping(&self) -> DatasetError {
-        invalid(self.path, "it is not a map with the key \"names\"")
+        invalid(self.path, "it is not a map with the key \"names\"; add names: [CLASS, ...]")
     }
 }
 

@@ -234,7 +234,7 @@ fn without_row<I: Borrow<ImageRecord>>(
     let missing = said.iter().filter(|value| value.is_none()).count();
     let first = said.iter().position(Option::is_none)?;
     Some(format!(
-        "{} has no row for {missing} of {} images, the first is {}; they are not in the slice {name}",
+        "{} has no row for {missing} of {} images, the first is {}; without one an image is not in the slice {name}",
         csv.display(),
         images.len(),
         shown::name(&images[first].borrow().file_name)

@@ -19,7 +19,7 @@
 //! for machine translation evaluation*, EMNLP 2004, for pairing: both sides are given the same weights.
 //!
 //! Deliberately absent: intervals, p-values and everything else that is concluded (`gate`); settings
-//! of the COCO protocol: it is always [`CocoParams::default`]; more than 2^27 detections or objects, or
+//! of the COCO protocol: it is always [`CocoParams::default`]; more than 2^27 detections, 2^23 objects or
 //! 2^32 units, which are refused: counts have 32 bits, and a unit may be drawn some times over.
 
 mod coco;
@@ -39,9 +39,12 @@ use crate::detections::Detection;
 use crate::matching::coco::{CocoParams, Plan};
 use crate::matching::practical::PracticalParams;
 
-/// Detections, or objects, of one side: a sixteenth of what 31 bits count. That one unit has nearly all
-/// of them *and* is drawn more than 16 times has a probability below 1/16!.
-const MOST_BOXES: u64 = 1 << 27;
+/// Detections of one side: a sixteenth of what 31 bits count. That one unit has nearly all of them *and* is
+/// drawn more than 16 times has a probability below 1/16!.
+const MOST_DETECTIONS: u64 = 1 << 27;
+
+/// Objects: true positives are added up over ten IoU thresholds.
+const MOST_OBJECTS: u64 = MOST_DETECTIONS / 16;
 
 /// Units are drawn as numbers of 32 bits.
 const MOST_UNITS: u64 = u32::MAX as u64;
@@ -84,8 +87,8 @@ impl Sample {
         let sum = |count: fn(&(&ImageRecord, &[Detection])) -> usize| -> u64 {
             images.iter().map(|image| count(image) as u64).sum()
         };
-        check_count("detections", sum(|(_, dts)| dts.len()), MOST_BOXES)?;
-        check_count("objects", sum(|(image, _)| image.ground_truth.len()), MOST_BOXES)?;
+        check_count("detections", sum(|(_, dts)| dts.len()), MOST_DETECTIONS)?;
+        check_count("objects", sum(|(image, _)| image.ground_truth.len()), MOST_OBJECTS)?;
         let plan = Plan::new(categories, &CocoParams::default())?;
         let rows = images.iter().zip(units);
         let mut rows: Vec<_> = rows.map(|(&(image, dts), &unit)| (image, dts, unit)).collect();
@@ -154,11 +157,8 @@ mod tests {
             error.starts_with("4294967296 units are more than the bootstrap counts"),
             "{error}"
         );
-        assert!(check_count("objects", MOST_BOXES, MOST_BOXES).is_ok());
-        let error = check_count("objects", MOST_BOXES + 1, MOST_BOXES).unwrap_err();
-        assert!(
-            error.to_string().ends_with("which is 134217728; evaluate fewer images"),
-            "{error}"
-        );
+        assert!(check_count("objects", MOST_OBJECTS, MOST_OBJECTS).is_ok());
+        let error = check_count("objects", MOST_OBJECTS + 1, MOST_OBJECTS).unwrap_err();
+        assert!(error.to_string().ends_with("which is 8388608; evaluate fewer images"), "{error}");
     }
 }

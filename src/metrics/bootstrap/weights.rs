@@ -29,7 +29,8 @@ enum Scheme {
 impl Weights {
     /// Draws as many units as there are, with replacement: the multiplicities of the bootstrap (Efron,
     /// Annals of Statistics 7, 1979). Replicate `b` depends on `seed`, `b` and `units` alone: it is
-    /// stream `b` of ChaCha8, whose output is fixed by its specification.
+    /// stream `b` of ChaCha8, whose output is fixed by its specification. Of 2^32 units and more nothing
+    /// is drawn: [`Sample::replicate`](super::Sample::replicate) refuses them.
     pub fn bootstrap(units: usize, replicates: usize, seed: u64) -> Self {
         Self { units, replicates, scheme: Scheme::Bootstrap { seed } }
     }
