@@ -127,7 +127,7 @@ fn every_contradiction_is_one_clear_sentence() {
     insta::assert_snapshot!(Fixture::error_after(|t| { t["images"] = json!([]); t["annotations"] = json!([]); }),
         @"DIR/truth.json: there is no image to evaluate");
     insta::assert_snapshot!(Fixture::error_after(|t| t["images"][1]["file_name"] = json!("c.jpg")),
-        @r#"1 of 2 images are not in DIR, the first is c.jpg; correct "val_dir" or pass --images"#);
+        @r#"DIR lacks 1 of 2 images, the first is c.jpg; correct "val_dir" or pass --images"#);
 }
 
 /// The gate knows classes by name; pycocotools does not look at names.

@@ -111,6 +111,8 @@ pub(super) fn relocate(recorded: &str, root: &Path) -> Option<PathBuf> {
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let text =
         std::fs::read(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-    serde_json::from_slice(&text)
-        .map_err(|error| ConfigError::Invalid { path: path.to_owned(), what: error.to_string() })
+    serde_json::from_slice(&text).map_err(|error| ConfigError::Invalid {
+        path: path.to_owned(),
+        what: format!("{error}; correct it, or copy it from the notebook's project again"),
+    })
 }

@@ -9,6 +9,7 @@ use saphyr_parser::{Event, Parser, ScanError, Span, StrInput};
 
 use super::folder::{at_line, invalid, read_text};
 use super::{Category, DatasetError};
+use crate::shown::counted;
 
 /// The names of a data set's classes, in the order of their indices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,7 +178,8 @@ impl<'a> Yaml<'a> {
             }
         }
         if let Some(missing) = (0..names.len()).find(|index| !names.contains_key(index)) {
-            let what = format!("\"names\" has {} classes but no index {missing}", names.len());
+            let classes = counted(names.len(), "class", "classes");
+            let what = format!("\"names\" has {classes} but no index {missing}");
             return Err(invalid(self.path, what + "; count from 0 without gaps"));
         }
         Ok(names.into_values().collect())

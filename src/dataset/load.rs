@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use super::annotation_file::{Annotation, AnnotationFile};
 use super::{Category, Dataset, ImageRecord};
 use crate::config::{Fix, Fixes};
+use crate::files::failed;
 use crate::json;
+use crate::shown::{self, count};
 
 /// Why ground truth could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// The annotation file cannot be read.
-    #[error("cannot read the ground truth {}: {error}", path.display())]
+    #[error("cannot read the ground truth {}: {}", path.display(), failed(error))]
     Read {
         /// The annotation file.
         path: PathBuf,
@@ -38,8 +40,8 @@ pub enum DatasetError {
     },
     /// Images that the annotation file lists are not on disk.
     #[error(
-        "{missing} of {total} images are not in {}, the first is {first}; correct \"val_dir\" or pass --images",
-        folder.display()
+        "{} lacks {missing} of {}, the first is {}; correct \"val_dir\" or pass --images",
+        folder.display(), count(*total, "image"), shown::name(first)
     )]
     MissingImages {
         /// Where they were looked for.

@@ -67,15 +67,6 @@ impl Weights {
         }
     }
 
-    /// How often a unit counts in a replicate; 0 where there is no such unit or replicate. Draws the whole
-    /// replicate: for many units see [`Self::replicate`].
-    pub fn of(&self, replicate: usize, unit: usize) -> u32 {
-        if replicate >= self.replicates {
-            return 0;
-        }
-        self.replicate(replicate).get(unit).copied().unwrap_or(0)
-    }
-
     /// Neighbouring replicates, as many at a time as fit well into memory.
     pub(super) fn drawn(&self) -> impl Iterator<Item = Drawn> {
         const BYTES: usize = 1 << 26;
@@ -228,12 +219,5 @@ mod tests {
             assert_eq!(column, weights.replicate(LANES + i));
         }
         assert!(drawn.block(1).iter().all(|row| row[3..] == [0; LANES - 3]));
-    }
-
-    #[test]
-    fn a_weight_is_asked_for_by_replicate_and_unit() {
-        let weights = Weights::jackknife(4, 2);
-        assert_eq!((weights.of(0, 1), weights.of(1, 1)), (1, 0));
-        assert_eq!((weights.of(2, 0), weights.of(0, 4)), (0, 0));
     }
 }
