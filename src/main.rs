@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<u8> {
     let cwd = std::env::current_dir().context("the working directory is not readable")?;
-    let environment = Environment::from_process();
+    let environment = Environment::from_process()?;
     match cli.command {
         Command::Eval(flags) => commands::eval::run(&flags, &cwd, &environment),
         Command::Bless(flags) => commands::bless::run(&flags, &cwd, &environment),

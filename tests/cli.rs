@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::path::PathBuf;
+
 use common::{Demo, fixtures};
 use serde_json::{Value, json};
 
@@ -126,6 +128,56 @@ fn a_damaged_baseline_is_said_before_inference_and_its_remedy_works() {
     std::fs::remove_file(demo.path("baseline.snap")).unwrap();
     assert_eq!(demo.eval(&[]).code(), 4);
     assert_eq!(demo.run(&["bless"]).code(), 0);
+}
+
+/// Lost detections are put back by a run that finds the same; where a test needs them before that, it
+/// says so, and how to go on.
+#[test]
+fn lost_detections_are_missed_and_put_back() {
+    let demo = Demo::blessed();
+    let detections = || -> Vec<PathBuf> {
+        let entries = demo.path("").read_dir().unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|ending| ending == "zst")).collect()
+    };
+    let lost = &detections()[0];
+    let bytes = std::fs::read(lost).unwrap();
+    std::fs::remove_file(lost).unwrap();
+    let ran = demo.eval(&["--judge", "confident"]);
+    assert_eq!(ran.code(), 4, "{}", ran.stdout());
+    assert!(ran.stdout().contains("not beside baseline.snap"), "{}", ran.stdout());
+    assert_eq!(std::fs::read(lost).unwrap(), bytes);
+
+    let snapshot = std::fs::read_to_string(demo.path("baseline.snap")).unwrap();
+    let start = snapshot.find("\"detections_blake3\": \"").unwrap() + 22;
+    let other = format!("{}{}{}", &snapshot[..start], "0".repeat(64), &snapshot[start + 64..]);
+    std::fs::write(demo.path("baseline.snap"), other).unwrap();
+    let ran = demo.eval(&["--judge", "confident"]);
+    assert_eq!(ran.code(), 4, "{}", ran.stdout());
+    assert_eq!(demo.run(&["bless", "--force"]).code(), 0);
+    assert_ne!(demo.eval(&["--judge", "confident"]).code(), 4);
+}
+
+/// What an evaluation leaves for review is an insta snapshot, and cargo-insta is a reviewer.
+#[test]
+fn cargo_insta_accepts_an_evaluation() {
+    let Some(cargo_insta) = std::env::var_os("DETGATE_CARGO_INSTA").filter(|path| !path.is_empty())
+    else {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "skipped: cargo_insta needs DETGATE_CARGO_INSTA");
+        return;
+    };
+    let demo = Demo::small();
+    std::fs::create_dir(demo.path("src")).unwrap();
+    std::fs::write(demo.path("src/lib.rs"), "").unwrap();
+    let manifest = "[package]\nname = \"team\"\nversion = \"0.1.0\"\n[workspace]\n";
+    std::fs::write(demo.path("Cargo.toml"), manifest).unwrap();
+    assert_eq!(demo.eval(&[]).code(), 4);
+    let mut review = std::process::Command::new(cargo_insta);
+    review.args(["insta", "accept"]).current_dir(demo.path("")).env_remove("CI");
+    let output = review.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!demo.path("baseline.snap.new").exists());
+    assert_eq!(demo.eval(&[]).code(), 0);
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn one_class_that_halves_stops_a_candidate_whose_ap_hardly_moves() {
     let ran = files.compare(&files.without(17, 0.5), &["--format", "json", "--replicates", "0"]);
     assert_eq!(ran.code(), 1, "{}", ran.said());
     let change = comparison(&ran.json(), "AP")["change"].as_f64().unwrap();
-    assert!((-0.01..0.0).contains(&change), "AP changed by {change}");
+    assert!((-0.005..0.0).contains(&change), "AP changed by {change}");
     let ran = files.compare(&files.without(17, 0.5), &["--quiet", "--replicates", "0"]);
     let said = ran.said();
     assert!(
@@ -254,6 +254,98 @@ fn groups_are_drawn_together() {
     assert_eq!((&method["units"], &method["grouped"]), (&json!(6), &json!(true)), "{}", ran.said());
 }
 
+/// What warns is a family of its own: it does not make it harder to show a regression that blocks.
+#[test]
+fn warnings_do_not_weaken_the_rules_that_block() {
+    let files = Files::new(150, 4, 6);
+    let policy = "[gate.metrics]\n\"AP50/class2\" = { max_drop = 0.03 }\n\
+                  \"AP/*\" = { max_drop = 0.03, tier = \"warn\" }\n";
+    let arguments = ["--judge", "confident", "--format", "json"];
+    let ran = files.judged_by(policy, &files.without(2, 0.6), &arguments);
+    assert_eq!(ran.code(), 1, "{}", ran.said());
+    let family = |metric| comparison(&ran.json(), metric)["tests"][0]["corrected_for"].clone();
+    assert_eq!((family("AP50/class2"), family("AP/class1")), (json!(1), json!(4)));
+}
+
+/// Four images that all agree do so by chance once in 16 times: nothing is said of them with confidence,
+/// not even that a detector which finds nothing has got worse. Of twenty it is.
+#[test]
+fn few_images_are_never_judged_confidently() {
+    let policy = "[gate.metrics]\nAP = { max_drop = 0.05 }\n";
+    let files = Files::new(4, 1, 13);
+    for candidate in [&files.detections[..], &[]] {
+        let ran = files.judged_by(policy, candidate, &["--judge", "confident", "--quiet"]);
+        assert_eq!(ran.code(), 3, "{}", ran.said());
+        assert!(ran.said().contains("rests on too few images"), "{}", ran.said());
+    }
+    assert_eq!(files.judged_by(policy, &[], &["--quiet"]).code(), 1, "the point tells");
+    let many = Files::new(20, 1, 13);
+    let ran = many.judged_by(policy, &[], &["--judge", "confident", "--quiet"]);
+    assert!(ran.code() == 1 && ran.said().contains("p = 9.54e-7"), "{}", ran.said());
+}
+
+/// Small objects on four of 60 images: what is said of them rests on four images.
+#[test]
+fn a_metric_of_an_area_range_rests_on_the_images_that_show_it() {
+    let files = Files::new(60, 1, 16);
+    let mut truth: Value =
+        serde_json::from_slice(&std::fs::read(files.path("gt.json")).unwrap()).unwrap();
+    for gt in truth["annotations"].as_array_mut().unwrap() {
+        let is_small = gt["image_id"].as_i64().unwrap() <= 4;
+        gt["area"] = if is_small { json!(500.0) } else { json!(2000.0) };
+    }
+    files.write("gt.json", &truth.to_string());
+    let report = files.compare(&files.noisy(0.1, 1), &["--format", "json"]).json();
+    for (metric, has_interval) in
+        [("AP", true), ("APm/class1", true), ("APs", false), ("ARs/class1", false)]
+    {
+        let comparison = comparison(&report, metric);
+        assert!(comparison["change"].is_f64());
+        assert_eq!(comparison["interval"].is_object(), has_interval, "{comparison}");
+    }
+}
+
+/// What would settle it is more than there is.
+#[test]
+fn more_is_asked_for_than_there_is() {
+    let files = Files::new(9, 1, 14);
+    let policy = "[gate.metrics]\nAP = { max_drop = 0.03 }\n";
+    for seed in 0..8 {
+        let arguments = ["--judge", "confident", "--format", "json"];
+        let ran = files.judged_by(policy, &files.noisy(0.5, seed), &arguments);
+        let report = ran.json();
+        let test = &comparison(&report, "AP")["tests"][0];
+        let inconclusive = test["finding"] == "inconclusive";
+        assert_eq!(
+            test["images_needed"].as_u64().map(|needed| needed > 9),
+            inconclusive.then_some(true)
+        );
+    }
+}
+
+/// A demand that is met exactly is met: with nothing moving, nothing is uncertain.
+#[test]
+fn a_demand_that_is_met_exactly_is_met() {
+    let files = Files::new(20, 2, 15);
+    // Found all, and nothing else: AP is 1 in every resample.
+    let truth: Value =
+        serde_json::from_slice(&std::fs::read(files.path("gt.json")).unwrap()).unwrap();
+    let perfect: Vec<Value> = (truth["annotations"].as_array().unwrap().iter())
+        .map(|gt| {
+            json!({"image_id": gt["image_id"], "category_id": gt["category_id"], "bbox": gt["bbox"],
+                "score": 0.9})
+        })
+        .collect();
+    files.write_detections("baseline.json", &perfect);
+    for demand in
+        ["max_drop = 0.0", "max_relative_drop = 0.0", "must_improve_by = 0.0", "min = 1.0"]
+    {
+        let policy = format!("[gate.metrics]\nAP = {{ {demand} }}\n");
+        let ran = files.judged_by(&policy, &perfect, &["--judge", "confident", "--quiet"]);
+        assert_eq!(ran.code(), 0, "{demand}: {}", ran.said());
+    }
+}
+
 #[test]
 fn equal_inputs_give_equal_bytes_with_any_number_of_threads() {
     let files = Files::new(50, 3, 11);
@@ -290,6 +382,33 @@ fn mistakes_are_one_sentence() {
     assert!(ran.code() == 2 && ran.said().contains("no.toml"), "{}", ran.said());
     let ran = files.compare(&files.detections, &["--threads", "100000"]);
     assert!(ran.code() == 2 && ran.said().contains("1 to 256"), "{}", ran.said());
+}
+
+/// Two classes of one name would be one metric.
+#[test]
+fn classes_that_cannot_be_told_apart_are_refused_and_so_is_nothing_to_find() {
+    let files = Files::new(5, 2, 12);
+    let truth = std::fs::read_to_string(files.path("gt.json")).unwrap();
+    files.write("gt.json", &truth.replace("class2", "class1"));
+    let ran = files.compare(&files.detections, &[]);
+    assert_eq!(ran.code(), 2, "{}", ran.said());
+    assert!(ran.said().contains("the categories 1 and 2 are both named \"class1\""));
+
+    let mut bare: Value = serde_json::from_str(&truth).unwrap();
+    bare["annotations"].as_array_mut().unwrap().retain(|gt| gt["image_id"] != 2);
+    files.write("gt.json", &bare.to_string());
+    let policy = "[gate.metrics]\n\"AP/*@bare\" = { max_drop = 0.1 }\n[gate.slices.bare]\n\
+                  file_name = \"day/2.jpg\"\n";
+    let ran = files.judged_by(policy, &files.detections, &[]);
+    assert_eq!(ran.code(), 2, "{}", ran.said());
+    assert!(ran.said().contains("\"AP/*@bare\" judges nothing"), "{}", ran.said());
+
+    let mut empty: Value = serde_json::from_str(&truth).unwrap();
+    empty["annotations"] = json!([]);
+    files.write("gt.json", &empty.to_string());
+    let ran = files.compare(&files.detections, &[]);
+    assert_eq!(ran.code(), 2, "{}", ran.said());
+    assert!(ran.said().contains("none of the 5 images has ground truth"), "{}", ran.said());
 }
 
 /// Rules and slices are found to be wrong only when the data are known: where they stand is said all the same.

@@ -156,9 +156,13 @@ fn outside_a_project_the_remedy_is_named() {
 
 #[test]
 fn ci_is_what_ci_systems_set() {
-    let ci = |value: Option<&str>| {
-        Environment::from_lookup(|name| value.filter(|_| name == "CI").map(str::to_owned)).ci
+    let with = |variable: &'static str, value: Option<&str>| {
+        Environment::from_lookup(|name| value.filter(|_| name == variable).map(str::to_owned))
     };
+    let ci = |value: Option<&str>| with("CI", value).unwrap().ci;
     assert_eq!([Some("true"), Some("1"), Some("yes")].map(ci), [true; 3]);
     assert_eq!([None, Some(""), Some("0"), Some("false"), Some("False")].map(ci), [false; 5]);
+    assert!(with("TF_BUILD", Some("True")).unwrap().ci, "Azure Pipelines");
+    let error = with("INSTA_UPDATE", Some("alwyas")).err().unwrap().to_string();
+    assert!(error.contains("\"alwyas\"") && error.contains("always"), "{error}");
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use detgate::detections::coco_results;
 use detgate::gate::{Snapshot, Verdict, stored};
 use detgate::harness::Gate;
+use serde_json::Value;
 
 fn demo(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/demo").join(name)
@@ -103,6 +104,120 @@ fn under_ci_nothing_is_written() {
     let said = assert_there(project.path(), DAMAGED, &always).unwrap_err();
     assert!(said.contains("REGRESSED"), "{said}");
     assert_eq!(files(project.path()), before);
+}
+
+#[test]
+fn what_insta_cannot_do_is_said() {
+    let project = project();
+    for (variable, value) in [("INSTA_UPDATE", "alwyas"), ("INSTA_PENDING_DIR", "elsewhere")] {
+        let said = assert_there(project.path(), TORCHVISION, &[(variable, value)]).unwrap_err();
+        assert!(said.contains(variable) && !said.contains("no baseline yet"), "{said}");
+    }
+    assert_eq!(files(project.path()), [""; 0]);
+}
+
+/// A better detector passes, and the baseline stays: taking it is a decision.
+#[test]
+fn a_change_that_passes_is_taken_with_force() {
+    let project = project();
+    let _ = assert_there(project.path(), DAMAGED, &[("INSTA_UPDATE", "always")]);
+    let baseline = project.path().join("detector.snap");
+    let before = Snapshot::read(&baseline).unwrap().unwrap();
+    assert_there(project.path(), TORCHVISION, &[]).unwrap();
+    assert_eq!(Snapshot::read(&baseline).unwrap().unwrap(), before);
+    assert_there(project.path(), TORCHVISION, &[("INSTA_UPDATE", "force")]).unwrap();
+    let after = Snapshot::read(&baseline).unwrap().unwrap();
+    assert_eq!(after.recorded.verdict, Some(Verdict::Passed));
+    assert_eq!(after.recorded.against, Some(before.digest()));
+    assert!(stored::are_there(&baseline, &after));
+    assert_eq!(files(project.path()).len(), 2, "the old detections are tidied away");
+}
+
+/// `detgate bless` takes what a cargo test has left, and refuses as it does for its own.
+#[test]
+fn bless_takes_a_candidate_of_the_harness() {
+    let project = project();
+    std::fs::create_dir_all(project.path().join("data/processed")).unwrap();
+    for name in ["project_config.json", "labelmap.json"] {
+        let name = Path::new("data/processed").join(name);
+        std::fs::copy(demo(name.to_str().unwrap()), project.path().join(name)).unwrap();
+    }
+    let bless = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_detgate"));
+        command.args(["bless", "--baseline", "detector.snap"]).args(arguments);
+        command.env_remove("CI").env_remove("INSTA_UPDATE").current_dir(project.path());
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_there(project.path(), TORCHVISION, &[]).unwrap_err();
+    assert_eq!(bless(&["--reason", "the first"]).0, 0);
+    assert_there(project.path(), TORCHVISION, &[]).unwrap();
+
+    assert_there(project.path(), DAMAGED, &[]).unwrap_err();
+    let (code, said) = bless(&[]);
+    assert!(code == 1 && said.contains("AP50/airplane fell"), "{code} {said}");
+    let baseline = project.path().join("detector.snap");
+    let pending = Snapshot::read(&Snapshot::pending_path(&baseline)).unwrap().unwrap();
+    let detections = stored::path(&baseline, pending.detections_blake3.as_deref().unwrap());
+    let moved = project.path().join("moved");
+    std::fs::rename(&detections, &moved).unwrap();
+    let (code, said) = bless(&["--force"]);
+    assert!(code == 2 && said.contains("the detections of"), "{code} {said}");
+    std::fs::rename(&moved, &detections).unwrap();
+    assert_eq!(bless(&["--force"]).0, 0);
+    assert_there(project.path(), DAMAGED, &[]).unwrap();
+}
+
+/// As while git checks something else out.
+#[test]
+fn a_baseline_that_is_away_keeps_its_detections() {
+    let project = project();
+    let _ = assert_there(project.path(), TORCHVISION, &[("INSTA_UPDATE", "always")]);
+    let (baseline, away) = (project.path().join("detector.snap"), project.path().join("away"));
+    std::fs::rename(&baseline, &away).unwrap();
+    assert_there(project.path(), DAMAGED, &[]).unwrap_err();
+    std::fs::rename(&away, &baseline).unwrap();
+    let snapshot = Snapshot::read(&baseline).unwrap().unwrap();
+    assert!(stored::are_there(&baseline, &snapshot));
+}
+
+#[test]
+fn metrics_that_were_edited_by_hand_are_not_believed() {
+    let project = project();
+    let _ = assert_there(project.path(), DAMAGED, &[("INSTA_UPDATE", "always")]);
+    let baseline = project.path().join("detector.snap");
+    let mut snapshot = Snapshot::read(&baseline).unwrap().unwrap();
+    snapshot.metrics.insert("AP50".to_owned(), Some(0.1));
+    snapshot.write(&baseline).unwrap();
+    let error = demo_gate().judge(&baseline, &demo(DAMAGED)).unwrap_err().to_string();
+    assert!(
+        error.contains("detector.snap: its AP50 is 0.1, but the detections beside it"),
+        "{error}"
+    );
+}
+
+#[test]
+fn only_the_images_that_were_looked_at_are_judged() {
+    let found = demo(TORCHVISION);
+    let error = demo_gate().max_images(10).judge(&demo("baseline.snap"), &found).unwrap_err();
+    assert!(error.to_string().contains("or that are not judged"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let few = folder.path().join("few.json");
+    let read = |path: &Path| -> Vec<u8> {
+        let (mut bytes, file) = (Vec::new(), std::fs::File::open(path).unwrap());
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(file), &mut bytes).unwrap();
+        bytes
+    };
+    let all: Vec<Value> = serde_json::from_slice(&read(&found)).unwrap();
+    let truth = std::fs::read(demo("data/processed/coco_person_car_airplane_val.json")).unwrap();
+    let truth: Value = serde_json::from_slice(&truth).unwrap();
+    let first: Vec<&Value> =
+        truth["images"].as_array().unwrap()[..10].iter().map(|image| &image["id"]).collect();
+    let kept: Vec<_> = all.iter().filter(|found| first.contains(&&found["image_id"])).collect();
+    std::fs::write(&few, serde_json::to_string(&kept).unwrap()).unwrap();
+    let judgement = demo_gate().max_images(10).judge(&demo("baseline.snap"), &few);
+    let said = format!("{:?}", judgement.map(|judgement| judgement.reasons));
+    assert!(said.contains("image_count: baseline 160, candidate 10"), "{said}");
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use detgate::config::{GateConfig, Rule};
 use detgate::dataset::{Bbox, Category, GroundTruth, ImageRecord};
 use detgate::detections::Detection;
-use detgate::gate::{Evidence, Fingerprint, Policy, Provenance, Recorded, SCHEMA, Snapshot, judge};
+use detgate::gate::{
+    Baseline, Evidence, Fingerprint, Policy, Provenance, Recorded, SCHEMA, Snapshot, judge,
+};
 use detgate::matching::coco::CocoParams;
 use detgate::matching::practical::PracticalParams;
 use detgate::metrics::{Evaluation, evaluate};
@@ -78,9 +80,11 @@ fn with_report<T>(
     read: impl Fn(&Report) -> T,
 ) -> T {
     let (evaluation, candidate) = run;
-    let evidence = Evidence::of_tables(&candidate.metrics, baseline.map(|b| &b.metrics));
+    let baseline = baseline.map(|snapshot| Baseline::of("b.snap".to_owned(), snapshot, None));
+    let evidence = Evidence::of_tables(&candidate.metrics, baseline.as_ref());
     let settings = GateConfig::default();
-    let judgement = judge(candidate, baseline, &evidence, &policy(), &settings).unwrap();
+    let judgement =
+        judge(candidate.clone(), baseline.as_ref(), &evidence, &policy(), &settings).unwrap();
     read(&Report {
         schema: report::SCHEMA,
         checkpoint: &candidate.provenance,

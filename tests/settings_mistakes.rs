@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use detgate::config::{BaselineSource, Config, EvalFlags, GateFlags, Judge, ProjectFlags};
+use detgate::config::{
+    BaselineSource, Config, EvalFlags, GateFlags, Judge, ModelReference, ProjectFlags,
+};
 use proptest::prelude::*;
 
 mod damage;
@@ -291,7 +293,7 @@ fn a_baseline_is_a_file_of_the_project_or_a_model_of_the_registry() {
     let model = "models:/street_detector@champion";
     assert_eq!(
         baseline(&format!("[gate]\nbaseline = \"{model}\"\n")),
-        BaselineSource::Model(model.to_owned())
+        BaselineSource::Model(ModelReference::parse(model).unwrap())
     );
 }
 

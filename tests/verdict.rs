@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use detgate::config::{GateConfig, Rule};
 use detgate::gate::{
-    Evidence, Finding, Fingerprint, GateError, Judgement, MetricTable, Policy, Provenance,
-    Recorded, SCHEMA, Snapshot, Verdict,
+    Baseline, Evidence, Finding, Fingerprint, GateError, Judgement, MetricTable, Policy,
+    Provenance, Recorded, SCHEMA, Snapshot, Verdict,
 };
 
 fn run(metrics: &[(&str, Option<f64>)]) -> Snapshot {
@@ -41,8 +41,10 @@ fn judge(
     baseline: Option<&Snapshot>,
     policy: &Policy,
 ) -> Result<Judgement, GateError> {
-    let evidence = Evidence::of_tables(&candidate.metrics, baseline.map(|b| &b.metrics));
-    detgate::gate::judge(candidate, baseline, &evidence, policy, &GateConfig::default())
+    let baseline = baseline.map(|snapshot| Baseline::of("b.snap".to_owned(), snapshot, None));
+    let evidence = Evidence::of_tables(&candidate.metrics, baseline.as_ref());
+    let settings = GateConfig::default();
+    detgate::gate::judge(candidate.clone(), baseline.as_ref(), &evidence, policy, &settings)
 }
 
 fn finding(
@@ -122,6 +124,24 @@ fn a_rule_that_matches_nothing_is_an_error() {
         assert!(matches!(error, GateError::RuleWithoutMetric { .. }), "{error}");
         assert!(error.to_string().contains(pattern), "{error}");
     }
+}
+
+/// As an AP of classes of which there is no object.
+#[test]
+fn a_rule_whose_every_metric_is_undefined_is_an_error() {
+    let run = run(&[("AP/car", None), ("AP/person", None), ("AP", Some(0.5))]);
+    let judged = |rules| judge(&run, Some(&run), &policy(rules));
+    let error = judged(&[("AP/*", Some(0.1), None)]).unwrap_err();
+    assert!(error.to_string().contains("\"AP/*\" judges nothing"), "{error}");
+    let named = judged(&[("AP/car", Some(0.1), None)]).unwrap();
+    assert_eq!(named.verdict, Verdict::Regressed, "a class that is named has to be there");
+    // Every metric of the first rule is judged by the second: it yields, which is no mistake.
+    let yields = judged(&[
+        ("AP/*", Some(0.1), None),
+        ("AP/car", Some(0.1), None),
+        ("AP/person", Some(0.1), None),
+    ]);
+    assert!(yields.is_ok());
 }
 
 #[test]

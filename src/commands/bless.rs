@@ -27,35 +27,54 @@ impl Review<'_> {
         baseline: Option<&Snapshot>,
         numeric_noise: f64,
     ) -> anyhow::Result<()> {
-        if environment.ci {
+        if environment.ci || environment.snapshot_update == SnapshotUpdate::No {
             return Ok(());
         }
-        let same =
-            baseline.is_some_and(|baseline| baseline.same_results(self.candidate, numeric_noise));
-        match environment.snapshot_update {
-            _ if same => {
-                remove_pending(path)?;
-                return Ok(stored::tidy(path)?);
-            }
-            SnapshotUpdate::No => return Ok(()),
-            SnapshotUpdate::Always => self.accept(path)?,
-            SnapshotUpdate::Unseen if baseline.is_none() => self.accept(path)?,
-            SnapshotUpdate::Unseen | SnapshotUpdate::Pending => {
-                self.stored.write(path)?;
-                self.candidate.write(&Snapshot::pending_path(path))?;
-                let objected = !self.candidate.recorded.objections.is_empty();
-                let force = if objected { " --force" } else { "" };
-                eprintln!(
-                    "note: `cargo xtask bless{force} --reason \"...\"` accepts this run as the baseline"
-                );
-            }
+        if self.is_same(path, baseline, numeric_noise)? {
+            remove_pending(path)?;
+        } else {
+            self.propose(path, environment.snapshot_update, baseline.is_none())?;
         }
         Ok(stored::tidy(path)?)
     }
 
-    fn accept(&self, path: &Path) -> anyhow::Result<()> {
+    /// Whether the baseline says the same, and has its detections: where these are this run's, they
+    /// are put back.
+    fn is_same(
+        &self,
+        path: &Path,
+        baseline: Option<&Snapshot>,
+        numeric_noise: f64,
+    ) -> anyhow::Result<bool> {
+        let Some(baseline) = baseline else { return Ok(false) };
+        self.stored.write_if_wanted(path)?;
+        let same = baseline.same_results(self.candidate, numeric_noise);
+        Ok(same && stored::are_there(path, baseline))
+    }
+
+    fn propose(&self, path: &Path, update: SnapshotUpdate, unseen: bool) -> anyhow::Result<()> {
+        let accepts = match update {
+            SnapshotUpdate::Always => true,
+            SnapshotUpdate::Unseen => unseen,
+            SnapshotUpdate::Pending | SnapshotUpdate::No => false,
+        };
+        if accepts {
+            return self.accept(path);
+        }
+        // The snapshot first: from then on nobody takes its detections for left over.
+        self.candidate.write(&Snapshot::pending_path(path))?;
         self.stored.write(path)?;
+        let objected = !self.candidate.recorded.objections.is_empty();
+        let force = if objected { " --force" } else { "" };
+        eprintln!(
+            "note: `cargo xtask bless{force} --reason \"...\"` accepts this run as the baseline"
+        );
+        Ok(())
+    }
+
+    fn accept(&self, path: &Path) -> anyhow::Result<()> {
         self.candidate.write(path)?;
+        self.stored.write(path)?;
         eprintln!("note: INSTA_UPDATE makes this run the baseline {}", path.display());
         remove_pending(path)
     }
@@ -75,6 +94,12 @@ pub(crate) fn run(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> 
     if candidate.recorded.against != baseline.as_ref().map(Snapshot::digest) {
         bail!(
             "{} was compared with another baseline than the present one; run `cargo xtask eval` again",
+            pending.display()
+        );
+    }
+    if stored::read(&config.baseline, &candidate)?.is_none() {
+        bail!(
+            "the detections of {} are not beside it; run `cargo xtask eval` again",
             pending.display()
         );
     }

@@ -3,14 +3,10 @@
 use std::path::Path;
 
 use detgate::config::{CompareConfig, CompareFlags, OutputFormat};
-use detgate::dataset::Dataset;
 use detgate::detections::coco_results;
-use detgate::gate::{
-    self, Division, Evidence, Fingerprint, Found, MetricTable, Policy, Recorded, Snapshot, judge,
-    why,
-};
+use detgate::gate::{self, Baseline, Fingerprint, MetricTable, Recorded, Snapshot, Trial};
 use detgate::matching::practical::PracticalParams;
-use detgate::report::{self, DataSummary, Report, Thresholds, terminal};
+use detgate::report::{DataSummary, Report, terminal};
 
 use super::metrics::{ground_truth, note_unlisted, require_known_images, start_threads};
 use super::origin;
@@ -19,7 +15,6 @@ use crate::{exit_code, note, say};
 /// Reads, evaluates both, judges, prints.
 pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
     let config = CompareConfig::resolve(flags, cwd)?;
-    let policy = Policy::new(config.gate.rules.clone())?;
     start_threads(config.threads)?;
     let (dataset, (before, after)) = rayon::join(
         || ground_truth(&config.gt, Default::default()),
@@ -37,60 +32,34 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
     let (before, after) = (before.on(&dataset.images), after.on(&dataset.images));
     note_unlisted(&dataset, &[(&config.baseline, &before), (&config.candidate, &after)]);
     let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
-    let images = dataset.images.iter().collect();
-    let division = Division::of(&config.gate, practical, &dataset, images)?;
-    division.notices().for_each(note);
-    let baseline = snapshot(&config.baseline, &dataset, &config, division.table(&before)?)?;
-    let recorded = Some(&baseline.metrics);
-    let (evidence, evaluation) =
-        Evidence::gather(division.subject(), &after, Some(&before), recorded)?;
-    let candidate = snapshot(&config.candidate, &dataset, &config, evaluation.table())?;
-    let judgement = judge(&candidate, Some(&baseline), &evidence, &policy, &config.gate)?;
-    let why = why(&division.subject(), &before, &after)?;
-    let report = Report {
-        schema: report::SCHEMA,
-        checkpoint: &candidate.provenance,
-        data: summary(&after),
-        settings: Thresholds { score_thr: config.score_thr, iou_thr: config.iou_thr },
-        fingerprint: &candidate.fingerprint,
-        evaluation: &evaluation,
-        judgement: &judgement,
-        why: Some(&why),
+    let trial = Trial::new(&config.gate, practical, &dataset, dataset.images.iter().collect())?;
+    trial.notices().for_each(note);
+    let mut fingerprint = Fingerprint::default();
+    // Both sides are measured here and now, in the same way: what is compared is comparable.
+    fingerprint.record_evaluation(&dataset, dataset.images.len(), practical);
+    let provenance = origin::provenance(&config.baseline)?;
+    let baseline = Baseline {
+        name: config.baseline.display().to_string(),
+        fingerprint: &fingerprint,
+        engine: &provenance.engine,
+        digest: None,
+        recorded: None,
+        found: Some(&before),
     };
+    let candidate = Snapshot {
+        schema: gate::SCHEMA,
+        fingerprint: fingerprint.clone(),
+        provenance: origin::provenance(&config.candidate)?,
+        recorded: Recorded::default(),
+        detections_blake3: None,
+        metrics: MetricTable::new(),
+    };
+    let assessment = trial.assess(candidate, &after, Some(&baseline))?;
+    let report = Report::of(&assessment, DataSummary::of(&after, Vec::new()), practical);
     say(&match (config.format, config.quiet) {
         (OutputFormat::Json, _) => report.to_json()?,
         (OutputFormat::Text, true) => terminal::verdict(&report),
         (OutputFormat::Text, false) => terminal::tables(&report),
     })?;
-    Ok(exit_code(judgement.verdict))
-}
-
-/// Both sides are measured here and now, in the same way: what is compared is comparable.
-fn snapshot(
-    path: &Path,
-    dataset: &Dataset,
-    config: &CompareConfig,
-    metrics: MetricTable,
-) -> anyhow::Result<Snapshot> {
-    let mut fingerprint = Fingerprint::default();
-    let images = dataset.images.len();
-    fingerprint.record_evaluation(dataset, images, config.score_thr, config.iou_thr);
-    let provenance = origin::provenance(path)?;
-    Ok(Snapshot {
-        schema: gate::SCHEMA,
-        fingerprint,
-        provenance,
-        recorded: Recorded::default(),
-        detections_blake3: None,
-        metrics,
-    })
-}
-
-fn summary(images: &[Found]) -> DataSummary {
-    DataSummary {
-        images: images.len(),
-        ground_truth: images.iter().map(|(image, _)| image.ground_truth.len()).sum(),
-        zero_area_boxes: images.iter().map(|(image, _)| image.zero_area_boxes()).sum(),
-        skipped_images: Vec::new(),
-    }
+    Ok(exit_code(assessment.judgement.verdict))
 }

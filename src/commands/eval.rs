@@ -8,16 +8,12 @@ use detgate::config::{BaselineSource, Config, Environment, EvalFlags};
 use detgate::dataset::{self, Category, Classes, Dataset, ImageRecord};
 use detgate::detections::{Detection, Detector, coco_results};
 use detgate::gate::stored::Stored;
-use detgate::gate::{
-    self, Division, Evidence, Fingerprint, Judgement, MetricTable, Policy, Recorded, Snapshot,
-    judge, why,
-};
+use detgate::gate::{self, Fingerprint, MetricTable, Snapshot, Trial};
 use detgate::inference::{self, ImageResult};
 use detgate::matching::practical::PracticalParams;
-use detgate::report::{self, DataSummary, Progress, Report, SkippedImage, Thresholds, terminal};
+use detgate::report::{self, DataSummary, Progress, Report, SkippedImage, terminal};
 
-use super::baseline::{self, Baseline};
-use super::{bless, origin, register};
+use super::{baseline, bless, origin, register};
 use crate::{exit_code, say};
 
 /// The pipeline.
@@ -26,19 +22,18 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     config.notices.iter().for_each(|notice| eprintln!("note: {notice}"));
     let dataset = load_dataset(&config)?;
     register::require(&config, environment)?;
-    let policy = Policy::new(config.gate.rules.clone())?;
     // What is wrong with the rules is said before the long part.
     let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
-    let divide = |images| Division::of(&config.gate, practical, &dataset, images);
-    divide(dataset.images.iter().collect())?.check(&policy)?;
-    let baseline = baseline::load(&config, environment)?;
+    let trial_on = |images| Trial::new(&config.gate, practical, &dataset, images);
+    trial_on(dataset.images.iter().collect())?.check()?;
+    let kept = baseline::load(&config, environment)?;
     let (detector, model_file) = load_detector(&config)?;
     // Before inference: a training run may put another checkpoint in its place meanwhile.
     let provenance = origin::provenance(&model_file)?;
     let results = infer(&config, &dataset, detector.as_ref(), flags.quiet)?;
     let images = evaluated(&dataset, &results);
     let stored = Stored::pack(images.iter().map(|(image, found)| (image.id, *found)))?;
-    let mut candidate = Snapshot {
+    let candidate = Snapshot {
         schema: gate::SCHEMA,
         fingerprint: Fingerprint::of_run(&config, &dataset, &results),
         provenance,
@@ -46,59 +41,30 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
         detections_blake3: Some(stored.digest().to_owned()),
         metrics: MetricTable::new(),
     };
-    // What was found on other data says nothing here.
-    let same_data = |baseline: &&Baseline| {
-        baseline.snapshot.fingerprint.differences(&candidate.fingerprint).is_empty()
-    };
-    let before = baseline.as_ref().filter(same_data);
-    let before = before.and_then(|baseline| baseline.on(&dataset, &results));
+    let before = kept.as_ref().and_then(|kept| kept.on(&dataset, &results));
     let before = before.as_ref().map(|before| with_images(&images, before));
-    let division = divide(images.iter().map(|(image, _)| *image).collect())?;
-    let snapshot = baseline.as_ref().map(|baseline| &baseline.snapshot);
-    let recorded = snapshot.map(|snapshot| &snapshot.metrics);
-    division.notices().for_each(|notice| eprintln!("note: {notice}"));
-    let (evidence, evaluation) =
-        Evidence::gather(division.subject(), &images, before.as_deref(), recorded)?;
-    candidate.metrics = evaluation.table();
-    let judgement = judge(&candidate, snapshot, &evidence, &policy, &config.gate)?;
-    let subject = division.subject();
-    let why = before.as_deref().map(|before| why(&subject, before, &images)).transpose()?;
-    let report = Report {
-        schema: report::SCHEMA,
-        checkpoint: &candidate.provenance,
-        data: summary(&dataset, &results, &images),
-        settings: Thresholds { score_thr: config.score_thr, iou_thr: config.iou_thr },
-        fingerprint: &candidate.fingerprint,
-        evaluation: &evaluation,
-        judgement: &judgement,
-        why: why.as_ref(),
-    };
+    let baseline = kept.as_ref().map(|kept| kept.baseline(&config, before.as_deref()));
+    let trial = trial_on(images.iter().map(|(image, _)| *image).collect())?;
+    trial.notices().for_each(|notice| eprintln!("note: {notice}"));
+    let assessment = trial.assess(candidate, &images, baseline.as_ref())?;
+    let skipped = skipped(&dataset, &results);
+    let report = Report::of(&assessment, DataSummary::of(&images, skipped), practical);
     say(&if flags.quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
     write_report(&config, &report, &images)?;
+    let judgement = &assessment.judgement;
     if let BaselineSource::File(path) = &config.gate.baseline {
-        let recorded = Recorded {
-            verdict: Some(judgement.verdict),
-            objections: objections(&judgement, snapshot),
-            against: snapshot.map(Snapshot::digest),
-            ..candidate.recorded.clone()
-        };
-        let candidate = Snapshot { recorded, ..candidate.clone() };
+        let candidate = report::for_review(judgement);
         let review = bless::Review { candidate: &candidate, stored: &stored };
-        review.keep(path, environment, snapshot, config.gate.numeric_noise)?;
+        let snapshot = kept.as_ref().map(|kept| &kept.snapshot);
+        let kept = review.keep(path, environment, snapshot, config.gate.numeric_noise);
+        // The verdict stands, whatever becomes of the review.
+        kept.unwrap_or_else(|error| eprintln!("warning: {error:#}"));
     }
     if let (Some(passed), Some(registry)) = (judgement.passed(), &config.registry) {
-        register::run(&passed, &evaluation, &config, registry, environment, &model_file, &stored)?;
+        let evaluation = &assessment.evaluation;
+        register::run(&passed, evaluation, &config, registry, environment, &model_file, &stored)?;
     }
     Ok(exit_code(judgement.verdict))
-}
-
-/// What speaks against making the candidate the baseline. That there is none yet does not.
-fn objections(judgement: &Judgement, baseline: Option<&Snapshot>) -> Vec<String> {
-    let mut objections = terminal::objections(judgement);
-    if baseline.is_some() {
-        objections.extend(judgement.reasons.iter().cloned());
-    }
-    objections
 }
 
 /// Another side's detections on the same images.
@@ -140,18 +106,14 @@ fn evaluated<'a>(dataset: &'a Dataset, results: &'a [ImageResult]) -> Vec<Evalua
         .collect()
 }
 
-fn summary(dataset: &Dataset, results: &[ImageResult], images: &[Evaluated]) -> DataSummary {
-    DataSummary {
-        images: images.len(),
-        ground_truth: images.iter().map(|(image, _)| image.ground_truth.len()).sum(),
-        zero_area_boxes: images.iter().map(|(image, _)| image.zero_area_boxes()).sum(),
-        skipped_images: std::iter::zip(&dataset.images, results)
-            .filter_map(|(image, result)| {
-                let reason = result.outcome.as_ref().err()?.clone();
-                Some(SkippedImage { file_name: image.file_name.clone(), reason })
-            })
-            .collect(),
-    }
+/// The images that could not be decoded, and why.
+fn skipped(dataset: &Dataset, results: &[ImageResult]) -> Vec<SkippedImage> {
+    std::iter::zip(&dataset.images, results)
+        .filter_map(|(image, result)| {
+            let reason = result.outcome.as_ref().err()?.clone();
+            Some(SkippedImage { file_name: image.file_name.clone(), reason })
+        })
+        .collect()
 }
 
 /// The JSON report, and the detections beside it.

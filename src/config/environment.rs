@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use super::ConfigError;
+
 /// What the process was told by its environment.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// `CI`: set and neither empty, `0` nor `false`. Then no baseline is ever written.
+    /// `CI`, or Azure's `TF_BUILD`: set and neither empty, `0` nor `false`. Then no baseline is ever
+    /// written.
     pub ci: bool,
     /// `INSTA_UPDATE`: what happens to a baseline that a run does not agree with.
     pub snapshot_update: SnapshotUpdate,
@@ -26,7 +29,7 @@ pub struct Environment {
 /// says. Source: insta 1.49, `INSTA_UPDATE`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SnapshotUpdate {
-    /// `auto`, `new`, unset or unknown: the candidate waits beside the baseline for review.
+    /// `auto`, `new` or unset: the candidate waits beside the baseline for review.
     #[default]
     Pending,
     /// `always` and `force`: the candidate becomes the baseline.
@@ -38,33 +41,41 @@ pub enum SnapshotUpdate {
 }
 
 impl SnapshotUpdate {
-    fn of(value: Option<&str>) -> Self {
+    fn of(value: Option<&str>) -> Result<Self, ConfigError> {
         match value {
-            Some("always" | "force" | "1") => Self::Always,
-            Some("unseen") => Self::Unseen,
-            Some("no") => Self::No,
-            _ => Self::Pending,
+            Some("always" | "force" | "1") => Ok(Self::Always),
+            Some("unseen") => Ok(Self::Unseen),
+            Some("no") => Ok(Self::No),
+            None | Some("auto" | "new") => Ok(Self::Pending),
+            Some(other) => Err(ConfigError::InstaUpdate(other.to_owned())),
         }
     }
 }
 
 impl Environment {
     /// Reads the process's environment.
-    pub fn from_process() -> Self {
+    ///
+    /// # Errors
+    /// [`ConfigError::InstaUpdate`].
+    pub fn from_process() -> Result<Self, ConfigError> {
         Self::from_lookup(|name| std::env::var(name).ok())
     }
 
     /// Reads variables through `lookup`; empty ones count as unset.
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
+    ///
+    /// # Errors
+    /// [`ConfigError::InstaUpdate`].
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let get = |name| lookup(name).filter(|value| !value.is_empty());
-        Self {
-            snapshot_update: SnapshotUpdate::of(get("INSTA_UPDATE").as_deref()),
-            ci: get("CI").is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false")),
+        let says_yes = |value: String| value != "0" && !value.eq_ignore_ascii_case("false");
+        Ok(Self {
+            snapshot_update: SnapshotUpdate::of(get("INSTA_UPDATE").as_deref())?,
+            ci: ["CI", "TF_BUILD"].iter().filter_map(|name| get(name)).any(says_yes),
             mlflow_python: get("DETGATE_MLFLOW_PYTHON").map(PathBuf::from),
             mlflow_provision: get("DETGATE_MLFLOW_PROVISION").map(PathBuf::from),
             mlflow_username: get("MLFLOW_TRACKING_USERNAME"),
             mlflow_password: get("MLFLOW_TRACKING_PASSWORD"),
             mlflow_token: get("MLFLOW_TRACKING_TOKEN"),
-        }
+        })
     }
 }

@@ -10,6 +10,7 @@ mod flags;
 mod gate;
 mod metrics;
 mod mistakes;
+mod model_reference;
 mod partition;
 mod place;
 mod project;
@@ -31,6 +32,7 @@ pub use flags::{
 pub use gate::{BaselineSource, Correction, GateConfig, Interval, Judge};
 pub(crate) use metrics::linspace;
 pub use metrics::{DetailsConfig, MetricsConfig, Rules};
+pub use model_reference::{ModelReference, ModelVersion};
 pub use partition::{Condition, FileNamePattern, GroupsConfig, SliceConfig};
 pub use place::Place;
 pub(crate) use place::prefix;
@@ -61,6 +63,9 @@ pub enum ConfigError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// `INSTA_UPDATE` has a value that insta does not know.
+    #[error("INSTA_UPDATE is {0:?}; it is auto, new, always, force, unseen or no")]
+    InstaUpdate(String),
     /// `detgate.toml` is not as it should be.
     #[error("{}:{line}:{column}: {what}", path.display())]
     Toml {

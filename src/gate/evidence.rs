@@ -1,9 +1,9 @@
 //! What a verdict rests on: both sides' metrics, over all images and on every slice.
 //!
-//! Metrics on slices are always computed from detections, never read from a snapshot: a slice may be
-//! defined anew without making a baseline useless.
+//! Metrics are computed from detections wherever these are known; a snapshot's are read where nothing else
+//! is. On slices they are never read: a slice may be defined anew without making a baseline useless.
 
-use super::{GateError, MetricTable};
+use super::{Fingerprint, GateError, MetricTable, Snapshot};
 use crate::dataset::{Category, ImageRecord, Slice};
 use crate::detections::Detection;
 use crate::matching::coco::CocoParams;
@@ -12,6 +12,37 @@ use crate::metrics::{self, Evaluation};
 
 /// An image, and what a detector found on it.
 pub type Found<'a> = (&'a ImageRecord, &'a [Detection]);
+
+/// What a candidate is compared with.
+#[derive(Debug, Clone)]
+pub struct Baseline<'a> {
+    /// Where it is: a path, or a model of the registry.
+    pub name: String,
+    /// What must be equal.
+    pub fingerprint: &'a Fingerprint,
+    /// What ran it.
+    pub engine: &'a str,
+    /// [`Snapshot::digest`], where it is a snapshot.
+    pub digest: Option<String>,
+    /// Its metrics as they were recorded, where they were.
+    pub recorded: Option<&'a MetricTable>,
+    /// What was found, on the candidate's images in their order; `None` where that was not kept.
+    pub found: Option<&'a [Found<'a>]>,
+}
+
+impl<'a> Baseline<'a> {
+    /// A snapshot that is called `name`, and its detections.
+    pub fn of(name: String, snapshot: &'a Snapshot, found: Option<&'a [Found<'a>]>) -> Self {
+        Self {
+            name,
+            fingerprint: &snapshot.fingerprint,
+            engine: &snapshot.provenance.engine,
+            digest: Some(snapshot.digest()),
+            recorded: Some(&snapshot.metrics),
+            found,
+        }
+    }
+}
 
 /// What is judged, and how its images are divided.
 #[derive(Debug, Clone, Copy)]
@@ -53,30 +84,26 @@ pub(super) struct Part<'a> {
 
 impl<'a> Evidence<'a> {
     /// Both sides on the same images, in the same order, and the candidate's evaluation on all of them.
-    /// `recorded` are the baseline's metrics of then,
-    /// which go before those that follow from its detections.
     ///
     /// # Errors
     /// [`GateError::Evaluate`], where two images have the same id.
     pub fn gather(
         subject: Subject<'a>,
         candidate: &[Found<'a>],
-        baseline: Option<&[Found<'a>]>,
-        recorded: Option<&MetricTable>,
+        baseline: Option<&Baseline<'a>>,
     ) -> Result<(Self, Evaluation), GateError> {
+        let found = baseline.and_then(|baseline| baseline.found);
         let images: Vec<usize> = (0..candidate.len()).collect();
-        let mut whole = Part::new(&subject, None, &images, candidate, baseline);
+        let mut whole = Part::new(&subject, None, &images, candidate, found);
         let evaluation = subject.evaluate(candidate)?;
         whole.candidate_table = evaluation.table();
-        whole.baseline_table = match (recorded, &whole.baseline) {
-            (Some(recorded), _) => Some(recorded.clone()),
-            (None, Some(baseline)) => Some(subject.evaluate(baseline)?.table()),
-            (None, None) => None,
+        whole.baseline_table = match found {
+            Some(found) => Some(subject.evaluate(found)?.table()),
+            None => baseline.and_then(|baseline| baseline.recorded).cloned(),
         };
         let mut parts = vec![whole];
         for slice in subject.slices {
-            let mut part =
-                Part::new(&subject, Some(&slice.name), &slice.images, candidate, baseline);
+            let mut part = Part::new(&subject, Some(&slice.name), &slice.images, candidate, found);
             part.candidate_table = subject.evaluate(&part.candidate)?.table();
             if let Some(baseline) = &part.baseline {
                 part.baseline_table = Some(subject.evaluate(baseline)?.table());
@@ -87,29 +114,67 @@ impl<'a> Evidence<'a> {
         Ok((Self { subject, parts, units }, evaluation))
     }
 
+    /// Whether what was recorded of a baseline is what follows from its detections.
+    ///
+    /// # Errors
+    /// [`GateError::Disagrees`] with the first metric that is off by more than `numeric_noise`.
+    pub(super) fn check(&self, baseline: &Baseline, numeric_noise: f64) -> Result<(), GateError> {
+        let (Some(recorded), Some(_)) = (baseline.recorded, baseline.found) else { return Ok(()) };
+        for (metric, &recorded) in recorded {
+            let (computed, _) = self.parts[0].values(metric);
+            let agree = match (recorded, computed) {
+                (Some(recorded), Some(computed)) => (recorded - computed).abs() <= numeric_noise,
+                (recorded, computed) => recorded == computed,
+            };
+            if !agree {
+                return Err(GateError::Disagrees {
+                    name: baseline.name.clone(),
+                    metric: metric.clone(),
+                    recorded: said(recorded),
+                    computed: said(computed),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Metrics that were measured elsewhere, of which nothing but the values is known.
-    pub fn of_tables(candidate: &MetricTable, baseline: Option<&MetricTable>) -> Self {
+    pub fn of_tables(candidate: &MetricTable, baseline: Option<&Baseline>) -> Self {
         let (categories, slices) = (&[][..], &[][..]);
         let practical = PracticalParams::default();
         let subject = Subject { categories, slices, groups: None, practical };
         let mut whole = Part::new(&subject, None, &[], &[], None);
         whole.candidate_table = candidate.clone();
-        whole.baseline_table = baseline.cloned();
+        whole.baseline_table = baseline.and_then(|baseline| baseline.recorded).cloned();
         Self { subject, parts: vec![whole], units: 0 }
     }
 
-    /// The name of every metric of either side, on all images and on each slice.
-    pub(super) fn names(&self) -> MetricTable {
-        let names = |part: &Part| {
-            let metrics = part.metrics().map(|metric| (part.full_name(metric), None));
-            metrics.collect::<Vec<_>>()
+    /// Every metric of either side, on all images and on each slice: `None` where neither side has a
+    /// value.
+    pub(super) fn values(&self) -> MetricTable {
+        let values = |part: &Part| {
+            let value = |metric: &str| {
+                let (baseline, candidate) = part.values(metric);
+                (part.full_name(metric), candidate.or(baseline))
+            };
+            part.metrics().map(value).collect::<Vec<_>>()
         };
-        self.parts.iter().flat_map(names).collect()
+        self.parts.iter().flat_map(values).collect()
+    }
+
+    /// Whether this is the full name of a metric on a slice.
+    pub(super) fn is_on_slice(&self, name: &str) -> bool {
+        let is_of = |part: &Part| part.metrics().any(|metric| part.full_name(metric) == name);
+        self.parts.iter().skip(1).any(is_of)
     }
 
     pub(super) fn has_both_sides(&self) -> bool {
         self.parts[0].baseline.is_some()
     }
+}
+
+fn said(value: Option<f64>) -> String {
+    value.map_or_else(|| "undefined".to_owned(), |value| value.to_string())
 }
 
 impl Subject<'_> {

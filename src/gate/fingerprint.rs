@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::dataset::Dataset;
 use crate::inference::ImageResult;
+use crate::matching::practical::PracticalParams;
 
 /// By whose rules is counted; another name when a metric changes its meaning.
 const PROTOCOL: &str = "coco: pycocotools 2.0.11; practical: 1";
@@ -27,7 +28,8 @@ impl Fingerprint {
         }
         let skipped = results.iter().filter(|result| result.outcome.is_err()).count();
         let mut fingerprint = Self::default();
-        fingerprint.record_evaluation(dataset, results.len(), config.score_thr, config.iou_thr);
+        let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
+        fingerprint.record_evaluation(dataset, results.len(), practical);
         fingerprint.record("image_bytes_blake3", images.finalize().to_hex());
         fingerprint.record("skipped_images", skipped);
         fingerprint.record("min_size", config.preprocessing.min_size);
@@ -41,16 +43,15 @@ impl Fingerprint {
         &mut self,
         dataset: &Dataset,
         images: usize,
-        score_thr: f64,
-        iou_thr: f64,
+        practical: PracticalParams,
     ) {
         let classes = dataset.categories.iter().map(|c| format!("{}={}", c.id, c.name));
         self.record("protocol", PROTOCOL);
         self.record("ground_truth_blake3", &dataset.digest);
         self.record("image_count", images);
         self.record("classes", classes.collect::<Vec<_>>().join(", "));
-        self.record("score_thr", score_thr);
-        self.record("iou_thr", iou_thr);
+        self.record("score_thr", practical.score_thr);
+        self.record("iou_thr", practical.iou_thr);
     }
 
     /// Adds one fact; the same `name` again replaces it.

@@ -3,26 +3,28 @@
 //! Deliberately absent: how metrics are computed, and what happens after a verdict. Only this
 //! module can make a [`Passed`], and only a `Passed` can be registered.
 
-mod division;
 mod evidence;
 mod fingerprint;
 mod judge;
+mod judgement;
 mod policy;
 mod resampled;
 mod snapshot;
 pub mod statistics;
 pub mod stored;
+mod trial;
 mod why;
 
-pub use division::Division;
-pub use evidence::{Evidence, Found, Subject};
+pub use evidence::{Baseline, Evidence, Found, Subject};
 pub use fingerprint::Fingerprint;
-pub use judge::{
-    Comparison, ConfidentTest, Demand, Finding, Judgement, Method, Passed, Test, Verdict, judge,
+pub use judge::judge;
+pub use judgement::{
+    Comparison, ConfidentTest, Demand, Finding, Judgement, Method, Passed, Test, Verdict,
 };
 pub use policy::Policy;
 pub use snapshot::{Provenance, Recorded, SCHEMA, Snapshot};
 pub use statistics::Interval;
+pub use trial::{Assessment, Trial};
 pub use why::{ChangedImage, ClassThreshold, Sides, Why, why};
 
 use std::path::PathBuf;
@@ -74,11 +76,39 @@ pub enum GateError {
     /// The two sides cannot be explained beside each other.
     #[error("{0}")]
     Why(String),
-    /// Confidence needs both sides' detections.
+    /// A rule that judges nothing would be a gate that is silently open.
     #[error(
-        "judge = \"confident\" needs the baseline's detections, which are not beside it; restore them from version control, or evaluate and bless again"
+        "{}the rule [gate.metrics] {pattern:?} judges nothing: there is no ground truth for any metric that it \
+         matches; take more images, or the rule out",
+        prefix(place.as_ref())
     )]
-    NoDetections,
+    RuleWithoutObjects {
+        /// Where the rule stands, if in a file.
+        place: Option<Place>,
+        /// The rule's metric pattern.
+        pattern: String,
+    },
+    /// Nothing can be measured.
+    #[error("none of the {images} images has ground truth: nothing can be measured; take others")]
+    NothingToFind {
+        /// How many images were looked at.
+        images: usize,
+    },
+    /// A snapshot that was edited, or one of a detgate that counts differently.
+    #[error(
+        "{name}: its {metric} is {recorded}, but the detections beside it give {computed}; restore it from \
+         version control, or remove it, evaluate and bless again"
+    )]
+    Disagrees {
+        /// The baseline.
+        name: String,
+        /// The first metric that is off.
+        metric: String,
+        /// What the snapshot says.
+        recorded: String,
+        /// What follows from the detections.
+        computed: String,
+    },
     /// The file system refused.
     #[error("cannot {action} {}: {}", path.display(), failed(error))]
     Io {

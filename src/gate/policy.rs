@@ -1,6 +1,6 @@
 //! Which metrics are judged, and how far each may fall.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{GateError, MetricTable};
 use crate::config::{Rule, RuleSet};
@@ -36,31 +36,40 @@ impl Policy {
     /// The metrics of `table` that a rule judges, in the table's order, with their rule.
     ///
     /// # Errors
-    /// [`GateError::RuleWithoutMetric`] for a rule that matches nothing.
+    /// [`GateError::RuleWithoutMetric`] for a rule that matches nothing, and
+    /// [`GateError::RuleWithoutObjects`] for one with a star that matches only what is undefined.
     pub fn rules_for<'a>(&self, table: &'a MetricTable) -> Result<Vec<(&'a str, Rule)>, GateError> {
         let names = Names::of(table);
         let mut unused: BTreeSet<&str> = self.0.keys().map(String::as_str).collect();
         let mut judged = Vec::new();
-        for name in table.keys() {
+        // Whether any metric that a rule judges has a value; one that yields to others judges none.
+        let mut defined: BTreeMap<&str, bool> = BTreeMap::new();
+        for (name, value) in table {
             let patterns = names.patterns(name);
             // All of them: a rule that yields to a more specific one is no mistake.
             patterns.iter().for_each(|pattern| _ = unused.remove(pattern.as_str()));
-            if let Some(rule) = patterns.iter().find_map(|pattern| self.0.get(pattern)) {
+            let rule = patterns.iter().find_map(|pattern| self.0.get_key_value(pattern));
+            if let Some((pattern, rule)) = rule {
+                *defined.entry(pattern).or_default() |= value.is_some() || pattern == name;
                 judged.push((name.as_str(), *rule));
             }
         }
-        match unused.first() {
-            Some(pattern) => Err(GateError::RuleWithoutMetric {
+        if let Some(pattern) = unused.first() {
+            return Err(GateError::RuleWithoutMetric {
                 place: self.0.place(pattern).cloned(),
                 pattern: (*pattern).to_owned(),
                 hint: names.hint(pattern),
+            });
+        }
+        match defined.iter().find(|(_, defined)| !**defined) {
+            Some((&pattern, _)) => Err(GateError::RuleWithoutObjects {
+                place: self.0.place(pattern).cloned(),
+                pattern: pattern.to_owned(),
             }),
             None => Ok(judged),
         }
     }
-}
 
-impl Policy {
     /// Whether a rule is for this very metric, and not for all that match it.
     pub(super) fn names(&self, metric: &str) -> bool {
         self.0.contains_key(metric)

@@ -106,22 +106,41 @@ pub fn read(baseline: &Path, snapshot: &Snapshot) -> Result<Option<Results>, Gat
 }
 
 /// Removes the detections beside `baseline` that neither it nor the candidate waiting for review
-/// refers to: what `cargo insta` has accepted over or rejected.
+/// refers to: what `cargo insta` has accepted over or rejected. Where there is no baseline at all it may
+/// only be away for a moment, and nothing is removed.
 ///
 /// # Errors
 /// A [`GateError`] that names the file.
 pub fn tidy(baseline: &Path) -> Result<(), GateError> {
+    if !baseline.exists() {
+        return Ok(());
+    }
+    // Listed before the snapshots are read: whoever writes detections meanwhile wrote their snapshot first.
+    let there = beside(baseline);
     let wanted = wanted(baseline)?;
-    let folder = baseline.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let Ok(entries) = folder.unwrap_or(Path::new(".")).read_dir() else { return Ok(()) };
-    for entry in entries.flatten() {
-        let path = baseline.with_file_name(entry.file_name());
-        if is_ours(baseline, &path) && !wanted.contains(&path) {
-            let removed = std::fs::remove_file(&path);
-            removed.map_err(|error| GateError::Io { action: "remove", path, error })?;
+    for path in there.into_iter().filter(|path| !wanted.contains(path)) {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(GateError::Io { action: "remove", path, error });
+            }
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// All detections beside a baseline.
+fn beside(baseline: &Path) -> Vec<PathBuf> {
+    let folder = baseline.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let Ok(entries) = folder.unwrap_or(Path::new(".")).read_dir() else { return Vec::new() };
+    let paths = entries.flatten().map(|entry| baseline.with_file_name(entry.file_name()));
+    paths.filter(|path| is_ours(baseline, path)).collect()
+}
+
+/// Whether the detections that a snapshot refers to are beside `baseline`.
+pub fn are_there(baseline: &Path, snapshot: &Snapshot) -> bool {
+    let digest = snapshot.detections_blake3.as_ref();
+    digest.is_some_and(|digest| path(baseline, digest).exists())
 }
 
 /// The detections that the baseline and the candidate waiting for review refer to.

@@ -15,14 +15,6 @@ pub enum RegistryError {
         /// What is wrong, and what to write instead.
         reason: String,
     },
-    /// Not a version of a registered model.
-    #[error(
-        "{text:?} names no version of a registered model; write models:/NAME@ALIAS or models:/NAME/VERSION"
-    )]
-    Reference {
-        /// What was written.
-        text: String,
-    },
     /// The version was not registered by detgate, or by one that kept no evaluation.
     #[error(
         "the run {run_id} of {reference} keeps no evaluation to compare with; register a version with this detgate"

@@ -26,7 +26,7 @@ mod server;
 mod settings;
 mod uri;
 
-pub use baseline::{ModelReference, fetch_baseline};
+pub use baseline::fetch_baseline;
 pub use error::RegistryError;
 pub use evaluation::{Files, publication};
 pub use publish::publish;

@@ -9,8 +9,9 @@ mod why_text;
 
 use serde::Serialize;
 
-use crate::gate::{Fingerprint, Judgement, Provenance, Why};
+use crate::gate::{Assessment, Fingerprint, Found, Judgement, Provenance, Recorded, Snapshot, Why};
 use crate::matching::coco::CocoParams;
+use crate::matching::practical::PracticalParams;
 use crate::metrics::details::Details;
 use crate::metrics::lvis::{LvisMetrics, LvisParams};
 use crate::metrics::{CocoMetrics, Evaluation};
@@ -18,7 +19,7 @@ use crate::metrics::{CocoMetrics, Evaluation};
 pub use progress::Progress;
 
 /// The version of the JSON report; raised when a field changes its meaning.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// The version of the JSON of `detgate metrics`.
 pub const METRICS_SCHEMA: u32 = 1;
@@ -77,7 +78,23 @@ pub struct Thresholds {
     pub iou_thr: f64,
 }
 
-impl Report<'_> {
+impl<'a> Report<'a> {
+    /// What is reported of a judged candidate.
+    pub fn of(assessment: &'a Assessment, data: DataSummary, practical: PracticalParams) -> Self {
+        let PracticalParams { score_thr, iou_thr } = practical;
+        let candidate = assessment.judgement.candidate();
+        Self {
+            schema: SCHEMA,
+            checkpoint: &candidate.provenance,
+            data,
+            settings: Thresholds { score_thr, iou_thr },
+            fingerprint: &candidate.fingerprint,
+            evaluation: &assessment.evaluation,
+            judgement: &assessment.judgement,
+            why: assessment.why.as_ref(),
+        }
+    }
+
     /// The report as JSON, ending in a line break.
     ///
     /// # Errors
@@ -85,6 +102,30 @@ impl Report<'_> {
     pub fn to_json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
+}
+
+impl DataSummary {
+    /// Counts what was evaluated.
+    pub fn of(images: &[Found], skipped_images: Vec<SkippedImage>) -> Self {
+        Self {
+            images: images.len(),
+            ground_truth: images.iter().map(|(image, _)| image.ground_truth.len()).sum(),
+            zero_area_boxes: images.iter().map(|(image, _)| image.zero_area_boxes()).sum(),
+            skipped_images,
+        }
+    }
+}
+
+/// The candidate as a reviewer of the baseline gets it: with what the gate said of it.
+pub fn for_review(judgement: &Judgement) -> Snapshot {
+    let candidate = judgement.candidate().clone();
+    let recorded = Recorded {
+        verdict: Some(judgement.verdict),
+        objections: terminal::objections(judgement),
+        against: judgement.against.clone(),
+        ..candidate.recorded
+    };
+    Snapshot { recorded, ..candidate }
 }
 
 /// Everything that `detgate metrics` reports. Equal inputs give equal bytes.

@@ -170,14 +170,13 @@ pub fn verdict(report: &Report) -> String {
 
 /// As [`verdict`], where there is no report.
 pub fn judgement(judgement: &Judgement) -> String {
-    let judged = judgement.comparisons.iter().filter(|c| !c.tests.is_empty()).count();
-    let rules = count(judged, "judged metric");
+    let rules = count(judgement.judged().count(), "judged metric");
     let lines =
         |lines: Vec<String>| -> String { lines.iter().map(|line| format!("  {line}\n")).collect() };
     let told = match judgement.verdict {
         Verdict::Passed => format!("PASSED: {rules}, none fell too far\n"),
         Verdict::Regressed => {
-            let broken = objections(judgement);
+            let broken = broken(judgement);
             format!("REGRESSED: {} of {rules}\n{}", broken.len(), lines(broken))
         }
         Verdict::Inconclusive => {
@@ -198,8 +197,14 @@ pub fn judgement(judgement: &Judgement) -> String {
     told + &warnings + &noted
 }
 
-/// What speaks against a candidate: the blocking rules that are broken, a sentence each, the worst first.
+/// What speaks against making a candidate the baseline, a sentence each: the blocking rules that are
+/// broken, the worst first, or what cannot be compared. That there is no baseline yet does not.
 pub fn objections(judgement: &Judgement) -> Vec<String> {
+    let reasons = judgement.reasons.iter().filter(|_| judgement.against.is_some());
+    broken(judgement).into_iter().chain(reasons.cloned()).collect()
+}
+
+fn broken(judgement: &Judgement) -> Vec<String> {
     judgement.broken().into_iter().map(|broken| explain(broken, judgement)).collect()
 }
 
@@ -208,12 +213,18 @@ fn explain(comparison: &Comparison, judgement: &Judgement) -> String {
     let metric = shown::name(&comparison.metric);
     let worst = comparison.tests.iter().max_by_key(|test| test.finding);
     let Some(test) = worst.filter(|_| comparison.finding != Some(Finding::Missing)) else {
-        return format!(
-            "{metric} is undefined (baseline {}, candidate {}): there is nothing to measure it on; take \
-             more images, or the rule out",
-            value(*baseline),
-            value(*candidate)
-        );
+        return match candidate {
+            Some(_) => format!(
+                "{metric} is {}, and the baseline has no value to compare with; bless a run that has, or \
+                 take the rule out",
+                value(*candidate)
+            ),
+            None => format!(
+                "{metric} is undefined (baseline {}): there is nothing to measure it on; take more \
+                 images, or the rule out",
+                value(*baseline)
+            ),
+        };
     };
     let (before, after) = apart(*baseline, *candidate);
     let fell = if candidate < baseline { "fell" } else { "went" };
@@ -243,7 +254,7 @@ fn p_value(test: &Test, judgement: &Judgement) -> String {
         Correction::BenjaminiHochberg => "by Benjamini and Hochberg",
         Correction::None => "not corrected",
     };
-    let tests = count(judgement.method.tests, "test");
+    let tests = count(confident.corrected_for, "test");
     format!(" (p = {:.2e}, {corrected} for {tests})", confident.p_regress_corrected)
 }
 
@@ -253,7 +264,7 @@ fn undecided(comparison: &Comparison, test: &Test, judgement: &Judgement) -> Str
     let metric = shown::name(&comparison.metric);
     let Some(confident) = test.confident else {
         return format!(
-            "{metric} is defined in too few resamples to say how far chance moves it; take more images"
+            "{metric} rests on too few images to say how far chance moves it; take more"
         );
     };
     let interval =
@@ -265,13 +276,17 @@ fn undecided(comparison: &Comparison, test: &Test, judgement: &Judgement) -> Str
         Demand::Min => format!("at least {} is asked for", exact(test.limit)),
     };
     let unit = if judgement.method.grouped { "group" } else { "image" };
+    let distance = confident.smallest_detectable;
+    let visible = match test.demand {
+        Demand::MaxDrop => format!("drops of {} and more", legible(test.limit + distance)),
+        _ => format!("what is {} or more away from that", legible(distance)),
+    };
     let needed = confident.images_needed.map_or_else(String::new, |needed| {
         format!(", about {} would settle this one", count(needed as usize, unit))
     });
     format!(
-        "{metric} changed by {}{interval}; {allowed}; these {unit}s show drops of {} and more{needed}",
-        change.map_or_else(|| "-".to_owned(), signed),
-        legible(confident.smallest_detectable)
+        "{metric} changed by {}{interval}; {allowed}; these {unit}s show {visible}{needed}",
+        change.map_or_else(|| "-".to_owned(), signed)
     )
 }
 

@@ -7,7 +7,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use detgate::config::{GateConfig, Rule};
-use detgate::gate::{self, Evidence, Passed, Policy, Provenance, Recorded, SCHEMA, Snapshot};
+use detgate::gate::{
+    self, Baseline, Evidence, Passed, Policy, Provenance, Recorded, SCHEMA, Snapshot,
+};
 use detgate::registry::{Artifact, Publication, RegistrySettings, TrackingUri};
 use serde_json::Value;
 
@@ -38,9 +40,11 @@ pub(crate) fn passed() -> Passed {
     };
     let rule = Rule { max_drop: Some(0.0), ..Rule::default() };
     let policy = Policy::new(BTreeMap::from([("AP".to_owned(), rule)])).unwrap();
-    let evidence = Evidence::of_tables(&snapshot.metrics, Some(&snapshot.metrics));
+    let baseline = Baseline::of("baseline.snap".to_owned(), &snapshot, None);
+    let evidence = Evidence::of_tables(&snapshot.metrics, Some(&baseline));
     let settings = GateConfig::default();
-    let judgement = gate::judge(&snapshot, Some(&snapshot), &evidence, &policy, &settings).unwrap();
+    let judgement =
+        gate::judge(snapshot.clone(), Some(&baseline), &evidence, &policy, &settings).unwrap();
     judgement.passed().expect("a run passes against itself")
 }
 
