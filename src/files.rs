@@ -1,7 +1,25 @@
-//! The one way in which detgate writes files.
+//! The one way in which detgate writes files, and what to do where the system refuses one.
 
 use std::io::{self, Read};
 use std::path::Path;
+
+/// An error of the system with what to do about it.
+pub(crate) fn failed(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "change its permissions, or name another"
+        }
+        io::ErrorKind::IsADirectory => "name a file, not a folder",
+        io::ErrorKind::NotADirectory => "name a folder, not a file",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space",
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            "fetch or copy it again"
+        }
+        _ => "check the disk, or copy it again",
+    };
+    format!("{error}; {remedy}")
+}
 
 /// Writes `contents` to `path` whole or not at all: a reader sees the old file or the new one. Missing
 /// folders are made.

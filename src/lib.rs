@@ -6,6 +6,7 @@
 mod files;
 mod json;
 mod nearest;
+pub mod shown;
 
 pub mod config;
 pub mod dataset;

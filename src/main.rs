@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use detgate::config::{Cli, Command, Environment, SchemaOf, json_schema};
 use detgate::gate::Verdict;
+use detgate::shown;
 
 /// The exit codes; the README lists them for users.
 mod exit {
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     let code = match std::panic::catch_unwind(|| run(cli)) {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", shown::lines(&format!("{error:#}")));
             exit::COULD_NOT_EVALUATE
         }
         Err(_panic) => {
@@ -63,6 +64,11 @@ fn exit_code(verdict: Verdict) -> u8 {
         Verdict::Inconclusive => exit::INCONCLUSIVE,
         Verdict::Incomparable => exit::INCOMPARABLE,
     }
+}
+
+/// Says on standard error what a person should know.
+fn note(what: &str) {
+    eprintln!("note: {}", shown::line(what));
 }
 
 /// Prints to standard output; that nobody reads on (`| head`) is no reason to stop.

@@ -111,6 +111,12 @@ fn a_gate_that_cannot_close_is_an_error() {
     };
     assert!(rules("").contains("has no rule"));
     assert!(rules("AP = {}\n").contains("demands nothing"));
+    let line = settings[..start].lines().count() + 2;
+    let place =
+        format!("error: DEMO/detgate.toml:{line}:1: the rule [gate.metrics] \"AP5/person\"");
+    let sentence = rules("\"AP5/person\" = { min = 0.1 }\n");
+    assert!(sentence.starts_with(&place), "{sentence}");
+    assert!(sentence.ends_with("did you mean \"AP50/person\"?"), "{sentence}");
 }
 
 #[test]

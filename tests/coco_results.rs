@@ -91,7 +91,7 @@ fn what_is_no_results_file_says_what_and_where() {
     insta::assert_snapshot!(entry("[0, 0, 1, 1e999]", "0.5"), @"FILE is not a COCO results file: line 2, column 53: at [0].bbox[3]: infinity, but every number must be finite");
     insta::assert_snapshot!(entry("[0, 0, 1, 1]", "NaN"), @"FILE is not a COCO results file: line 2, column 66: at [0].score: NaN, but every number must be finite");
     insta::assert_snapshot!(entry("[0, 0, 1, 1]", "-Infinity"), @"FILE is not a COCO results file: line 2, column 66: at [0].score: -Infinity, but every number must be finite");
-    insta::assert_snapshot!(scratch.error([0x1f, 0x8b, 8, 0, 0]), @"cannot read FILE: unexpected end of file");
+    insta::assert_snapshot!(scratch.error([0x1f, 0x8b, 8, 0, 0]), @"cannot read FILE: unexpected end of file; fetch or copy it again");
 }
 
 /// What a mask model writes beside its boxes, and what Python writes for ids of numpy's float type.

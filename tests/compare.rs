@@ -1,22 +1,15 @@
 //! `detgate compare` as a user runs it: which change stops a candidate, which does not, and what is said.
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use random::Random;
 use serde_json::{Value, json};
 
-/// SplitMix64.
-struct Random(u64);
-
 impl Random {
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
     fn around(&mut self, width: f64) -> f64 {
         (self.unit() + self.unit() - 1.0) * width
     }
@@ -30,7 +23,7 @@ struct Files {
 
 impl Files {
     fn new(images: usize, classes: usize, seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::seeded(seed);
         let (mut annotations, mut detections) = (Vec::new(), Vec::new());
         for image in 1..=images {
             for place in 0..8 {
@@ -98,7 +91,7 @@ impl Files {
 
     /// Detections with noise on their scores, as another seed of training leaves it.
     fn noisy(&self, amount: f64, seed: u64) -> Vec<Value> {
-        let mut random = Random(seed);
+        let mut random = Random::seeded(seed);
         let noisy = self.detections.iter().map(|detection| {
             let mut detection = detection.clone();
             let score = detection["score"].as_f64().unwrap() + random.around(amount);
@@ -110,7 +103,7 @@ impl Files {
 
     /// Without a share of the detections of a class.
     fn without(&self, class: usize, share: f64) -> Vec<Value> {
-        let mut random = Random(7);
+        let mut random = Random::seeded(7);
         let stays =
             |detection: &&Value| detection["category_id"] != class || random.unit() >= share;
         self.detections.iter().filter(stays).cloned().collect()
@@ -158,7 +151,7 @@ fn one_class_that_halves_stops_a_candidate_whose_ap_hardly_moves() {
 fn the_same_detections_in_another_order_change_nothing() {
     let files = Files::new(40, 5, 2);
     let mut shuffled = files.detections.clone();
-    let mut random = Random(3);
+    let mut random = Random::seeded(3);
     for i in (1..shuffled.len()).rev() {
         shuffled.swap(i, (random.unit() * (i + 1) as f64) as usize);
     }
@@ -381,7 +374,7 @@ fn mistakes_are_one_sentence() {
         ran.said().replace(&files.folder.path().display().to_string(), "DIR")
     };
     insta::assert_snapshot!(sentence("[gate.metrics]\n\"AP/clas1\" = { max_drop = 0.1 }\n", &files.detections),
-        @r#"error: the rule [gate.metrics] "AP/clas1" matches no metric of this run; did you mean "AP/class1"?"#);
+        @r#"error: DIR/policy.toml:2:1: the rule [gate.metrics] "AP/clas1" matches no metric of this run; did you mean "AP/class1"?"#);
     insta::assert_snapshot!(sentence("[gate.metrics]\nAP = { max_dorp = 0.1 }\n", &files.detections), @"error: DIR/policy.toml:2:8: unknown key `max_dorp` in [gate.metrics.AP]; did you mean `max_drop`?");
     let elsewhere = [json!({"image_id": 99, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5})];
     insta::assert_snapshot!(sentence("", &elsewhere), @"error: DIR/candidate.json: detections on images that the ground truth does not have: 1, among others on image 99; are the two files of the same data set? pass --skip-unknown-images to leave them out");
@@ -399,7 +392,7 @@ fn classes_that_cannot_be_told_apart_are_refused_and_so_is_nothing_to_find() {
     files.write("gt.json", &truth.replace("class2", "class1"));
     let ran = files.compare(&files.detections, &[]);
     assert_eq!(ran.code(), 2, "{}", ran.said());
-    assert!(ran.said().contains("two categories of the ground truth are called \"class1\""));
+    assert!(ran.said().contains("the categories 1 and 2 are both named \"class1\""));
 
     let mut bare: Value = serde_json::from_str(&truth).unwrap();
     bare["annotations"].as_array_mut().unwrap().retain(|gt| gt["image_id"] != 2);
@@ -416,4 +409,137 @@ fn classes_that_cannot_be_told_apart_are_refused_and_so_is_nothing_to_find() {
     let ran = files.compare(&files.detections, &[]);
     assert_eq!(ran.code(), 2, "{}", ran.said());
     assert!(ran.said().contains("none of the 5 images has ground truth"), "{}", ran.said());
+}
+
+/// Rules and slices are found to be wrong only when the data are known: where they stand is said all the same.
+#[test]
+fn rules_and_slices_that_do_not_fit_the_data_are_said_with_their_place() {
+    let files = Files::new(5, 2, 13);
+    let sentence = |policy: &str| {
+        let ran = files.judged_by(policy, &files.detections, &[]);
+        assert_eq!(ran.code(), 2, "{}", ran.said());
+        ran.said().replace(&files.folder.path().display().to_string(), "DIR")
+    };
+    insta::assert_snapshot!(sentence("[gate.metrics]\nAP = { max_drop = 0.1 }\n\"AP5/class1\" = { max_drop = 0.1 }\n"), @r#"error: DIR/policy.toml:3:1: the rule [gate.metrics] "AP5/class1" matches no metric of this run; did you mean "AP50/class1"?"#);
+    insta::assert_snapshot!(sentence("[gate.metrics.\"AP50/clas2\"]\nmax_drop = 0.1\n"), @r#"error: DIR/policy.toml:1:15: the rule [gate.metrics] "AP50/clas2" matches no metric of this run; did you mean "AP50/class2"?"#);
+    insta::assert_snapshot!(sentence("[gate]\nslices.night.file_name = \"night/*\"\nmetrics.\"AP75/*@nigth\".min = 0.1\n"), @r#"error: DIR/policy.toml:3:9: the rule [gate.metrics] "AP75/*@nigth" matches no metric of this run; did you mean "AP75/*@night"?"#);
+    insta::assert_snapshot!(sentence("[gate.slices.rain]\nfile_name = \"rain/*\"\n"), @r#"error: DIR/policy.toml:1:14: the slice [gate.slices.rain] holds none of the 5 images; no file name is like "rain/*", one is "night/1.jpg""#);
+    files.write(
+        "gt.json",
+        &std::fs::read_to_string(files.path("gt.json")).unwrap().replace("class2", "class1@night"),
+    );
+    insta::assert_snapshot!(sentence("\n[gate.slices]\n night = { file_name = \"night/*\" }\n"), @r#"error: DIR/policy.toml:3:2: the class "class1@night" is named like another on the slice [gate.slices.night]; rename the slice"#);
+}
+
+#[test]
+fn what_is_not_counted_is_said() {
+    let files = Files::new(5, 2, 14);
+    let mut odd = files.detections.clone();
+    odd[0]["category_id"] = json!(77);
+    odd[1]["category_id"] = json!(78);
+    let said = files.compare(&odd, &["-q", "--replicates", "0"]).said();
+    assert!(
+        said.contains("note: detections in ") && said.contains("candidate.json of categories that the ground truth does not list: 2, the first of category 77; left out"),
+        "{said}"
+    );
+    let none = files.compare(&[], &["-q", "--replicates", "0"]);
+    assert!(none.said().contains("note: there are no detections in "), "{}", none.said());
+    assert!(none.said().contains("candidate.json\n"), "{}", none.said());
+    assert_eq!(none.code(), 1);
+}
+
+#[test]
+fn quiet_leaves_json_as_it_is() {
+    let files = Files::new(5, 2, 15);
+    let bytes = |arguments: &[&str]| files.compare(&files.detections, arguments).0.stdout;
+    let json = bytes(&["--format", "json", "--replicates", "0"]);
+    assert_eq!(json, bytes(&["--format", "json", "--replicates", "0", "-q"]));
+    assert!(!json.is_empty());
+}
+
+/// Margins of a millionth are shown as what they are, and the drop that breaks them too.
+#[test]
+fn tiny_margins_are_not_shown_as_zero() {
+    let files = Files::new(60, 3, 16);
+    let mut worse = files.detections.clone();
+    // The least certain right one goes to the end of its list.
+    worse[0]["score"] = json!(0.0);
+    let policy =
+        "[gate]\nnumeric_noise = 0\nreplicates = 0\n[gate.metrics]\nAP = { max_drop = 0.000001 }\n";
+    let said = files.judged_by(policy, &worse, &["-q"]).said();
+    assert!(said.starts_with("REGRESSED") && said.contains(", more than 0.000001\n"), "{said}");
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == "from").unwrap();
+    assert_ne!(words[at + 1], words[at + 3].trim_end_matches(','), "{said}");
+}
+
+#[test]
+fn the_table_says_what_it_leaves_out() {
+    let files = Files::new(20, 40, 17);
+    let said = files.compare(&files.detections, &["--replicates", "0"]).said();
+    let line = said.lines().find(|line| line.starts_with("metrics that are only in the JSON: "));
+    let numbers = line.unwrap().split([' ', ',']).filter_map(|word| word.parse::<usize>().ok());
+    let left_out: usize = numbers.sum();
+    let shown = said.split("\n\n").nth(2).unwrap().lines().count() - 3;
+    let report =
+        files.compare(&files.detections, &["--replicates", "0", "--format", "json"]).json();
+    let all = report["judgement"]["comparisons"].as_array().unwrap().len();
+    assert_eq!(left_out + shown, all, "{said}");
+}
+
+#[test]
+fn numbers_in_flags_that_are_out_of_range_are_said_with_the_range() {
+    let files = Files::new(2, 2, 18);
+    let said = |arguments: &[&str]| {
+        let ran = files.compare(&files.detections, arguments);
+        assert_eq!(ran.code(), 2, "{}", ran.said());
+        ran.said().lines().next().unwrap().to_owned() + "\n"
+    };
+    let metrics = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_detgate"));
+        command.args(["metrics", "--gt", "gt.json", "--dt", "baseline.json", "--details"]);
+        let ran = Ran(command.args(arguments).current_dir(files.folder.path()).output().unwrap());
+        assert_eq!(ran.code(), 2, "{}", ran.said());
+        ran.said().lines().next().unwrap().to_owned() + "\n"
+    };
+    let eval = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_detgate"));
+        let ran = Ran(command.arg("eval").args(arguments).output().unwrap());
+        assert_eq!(ran.code(), 2, "{}", ran.said());
+        ran.said().lines().next().unwrap().to_owned() + "\n"
+    };
+    let all = [
+        said(&["--confidence", "-1"]),
+        said(&["--confidence", "95"]),
+        said(&["--replicates", "-5"]),
+        said(&["--replicates", "50"]),
+        said(&["--replicates", "20001"]),
+        said(&["--seed", "-1"]),
+        said(&["--threads", "-2"]),
+        metrics(&["--score-thr", "-0.1"]),
+        metrics(&["--iou-thr", "-.5"]),
+        metrics(&["--iou-thrs", "-0.5,0.5"]),
+        metrics(&["--max-dets", "-1,10"]),
+        metrics(&["--area-ranges", "-1"]),
+        metrics(&["--worst", "-3"]),
+        eval(&["--min-size", "-800"]),
+        eval(&["--max-images", "-1"]),
+    ];
+    insta::assert_snapshot!(all.concat(), @r#"
+    error: confidence is -1; it must be at least 0.5 and less than 1
+    error: confidence is 95; it must be at least 0.5 and less than 1
+    error: invalid value '-5' for '--replicates <N>': it must be 0, or between 200 and 20000
+    error: invalid value '50' for '--replicates <N>': it must be 0, or between 200 and 20000
+    error: invalid value '20001' for '--replicates <N>': it must be 0, or between 200 and 20000
+    error: invalid value '-1' for '--seed <N>': it must be a whole number, at least 0
+    error: invalid value '-2' for '--threads <N>': it must be 1 to 256
+    error: --score-thr is -0.1; it must be between 0 and 1
+    error: --iou-thr is -0.5; it must be between 0 and 1
+    error: --iou-thrs is -0.5; it must be between 0 and 1
+    error: --max-dets is "-1,10"; it must be whole numbers with commas between
+    error: --area-ranges is "-1"; it must be NAME:SMALLEST:LARGEST in square pixels, with commas between
+    error: invalid value '-3' for '--worst <N>': it must be a whole number, at least 0
+    error: invalid value '-800' for '--min-size <PIXELS>': it must be between 1 and 16384
+    error: invalid value '-1' for '--max-images <N>': it must be a whole number, at least 0
+    "#);
 }

@@ -109,7 +109,7 @@ fn an_absent_area_is_the_box_s_and_an_absent_iscrowd_is_none() {
 #[test]
 fn every_contradiction_is_one_clear_sentence() {
     insta::assert_snapshot!(Fixture::error_after(|t| t["annotations"][1]["image_id"] = json!(8)),
-        @"DIR/truth.json: annotation 9 is on image 8, which is not among its images");
+        @"DIR/truth.json: annotation 9 is on image 8, which is not among its images; add the image, or remove the annotation");
     insta::assert_snapshot!(Fixture::error_after(|t| t["annotations"][1]["category_id"] = json!(2)),
         @"DIR/truth.json: annotation 9 has category 2, which is not in the label map; reduce the file to the target classes or pass --all-categories");
     insta::assert_snapshot!(Fixture::error_after(|t| t["annotations"][2]["bbox"] = json!([5, 5, -1, 9])),
@@ -123,11 +123,11 @@ fn every_contradiction_is_one_clear_sentence() {
     insta::assert_snapshot!(Fixture::error_after(|t| t["categories"][0]["name"] = json!("person")),
         @r#"DIR/truth.json: category 3 is "person" here and "car" in the label map; make them agree"#);
     insta::assert_snapshot!(Fixture::error_after(|t| t["categories"] = json!([])),
-        @"DIR/truth.json: the label map's category 1 (person) is not among its categories");
+        @"DIR/truth.json: the label map's category 1 (person) is not among its categories; add it there, or correct labelmap.json");
     insta::assert_snapshot!(Fixture::error_after(|t| { t["images"] = json!([]); t["annotations"] = json!([]); }),
-        @"DIR/truth.json: there is no image to evaluate");
+        @"DIR/truth.json: there is no image to evaluate; is it the ground truth of the validation images?");
     insta::assert_snapshot!(Fixture::error_after(|t| t["images"][1]["file_name"] = json!("c.jpg")),
-        @r#"1 of 2 images are not in DIR, the first is c.jpg; correct "val_dir" or pass --images"#);
+        @r#"DIR lacks 1 of 2 images, the first is c.jpg; correct "val_dir" or pass --images"#);
 }
 
 /// The gate knows classes by name; pycocotools does not look at names.

@@ -211,9 +211,22 @@ fn shuffled(side: &[Image]) -> Vec<Image> {
     reversed.map(|(image, dts)| (image, dts.into_iter().rev().collect())).collect()
 }
 
+/// What a flip is when the sides are swapped.
+fn opposite(kind: FlipKind) -> FlipKind {
+    use FlipKind::*;
+    match kind {
+        Missed => Found,
+        Mislabelled => Corrected,
+        NewFalsePositive => FalsePositiveGone,
+        Found => Missed,
+        Corrected => Mislabelled,
+        FalsePositiveGone => NewFalsePositive,
+    }
+}
+
 /// The flips as they read with the sides swapped.
 fn reversed(loss: &ImageLoss) -> ImageLoss {
-    let flip = |flip: &Flip| Flip { kind: flip.kind.reversed(), ..*flip };
+    let flip = |flip: &Flip| Flip { kind: opposite(flip.kind), ..*flip };
     let mut flips: Vec<Flip> = loss.flips.iter().map(flip).collect();
     flips.sort_by_key(|flip| flip.kind);
     ImageLoss { before: loss.after, after: loss.before, flips, ..*loss }

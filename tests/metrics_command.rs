@@ -204,12 +204,16 @@ fn every_wrong_setting_is_one_clear_sentence() {
     insta::assert_snapshot!(files.error(&["--rec-thrs", "all"]), @r#"error: --rec-thrs is "all"; it must be numbers with commas between, or FIRST:LAST:STEP"#);
     insta::assert_snapshot!(files.error(&["--max-dets", "1,-1"]), @r#"error: --max-dets is "1,-1"; it must be whole numbers with commas between"#);
     insta::assert_snapshot!(files.error(&["--area-ranges", "small:5:1"]), @r#"error: --area-ranges is "small:5:1"; it must be NAME:SMALLEST:LARGEST in square pixels, with commas between"#);
-    insta::assert_snapshot!(files.error(&["--threads", "0"]), @r#"error: --threads is "0"; it must be 1 to 256"#);
+    insta::assert_snapshot!(files.error(&["--threads", "0"]), @"
+    error: invalid value '0' for '--threads <N>': it must be 1 to 256
+
+    For more information, try '--help'.
+    ");
     insta::assert_snapshot!(files.error(&["--details", "--score-thr", "2"]), @"error: --score-thr is 2; it must be between 0 and 1");
     let of = |gt, dt| files.explained(&files.detgate(&["metrics", "--gt", gt, "--dt", dt]));
     insta::assert_snapshot!(of("dt.json", "dt.json"), @"error: dt.json is not COCO ground truth: line 1, column 1: expected an object");
     insta::assert_snapshot!(of("gt.json", "gt.json"), @"error: gt.json is not a COCO results file: line 1, column 1: expected an array");
-    insta::assert_snapshot!(of("gt.json", "nowhere.json"), @"error: cannot read nowhere.json: No such file or directory (os error 2)");
+    insta::assert_snapshot!(of("gt.json", "nowhere.json"), @"error: cannot read nowhere.json: No such file or directory (os error 2); check the path");
 }
 
 #[test]

@@ -133,6 +133,8 @@ fn a_value_out_of_its_range_is_said_with_the_range() {
         "[gate]\nconfidence = 1.0\n",
         "[gate]\nreplicates = 1_000_000\n",
         "[gate]\nreplicates = 50\n",
+        "[gate]\nreplicates = -1\n",
+        "[gate]\nreplicates = \"many\"\n",
         "[gate]\nseed = -1\n",
         "[gate]\nseed = -99999999999999999999\n",
         "[gate]\nseed = 0xFFFF_FFFF_FFFF_FFFF_FFFF\n",
@@ -142,15 +144,17 @@ fn a_value_out_of_its_range_is_said_with_the_range() {
         "[model]\nmax_size = 4294967296\n",
         "[inference]\nworkers = 9223372036854775808999\n",
         "[gate.slices.a]\nmin_pixels = -5\n",
-    ]), @"
+    ]), @r#"
     :2:13: score_thr in [practical] is 1.5; it must be between 0 and 1
     :2:19: max_drop in [gate.metrics.AP] is -0.1; it must be between 0 and 1
     :2:14: min in [gate.metrics.AP] is nan; it must be between 0 and 1
     :3:21: must_improve_by in [gate.metrics.AP] is +inf; it must be between 0 and 1
     :2:14: confidence in [gate] is 95; it must be at least 0.5 and less than 1
     :2:14: confidence in [gate] is 1.0; it must be at least 0.5 and less than 1
-    :2:14: replicates in [gate] is 1000000; it must be between 0 and 100000
-    :2:14: replicates in [gate] is 50; it must be 0, or between 200 and 100000
+    :2:14: replicates in [gate] is 1000000; it must be 0, or between 200 and 20000
+    :2:14: replicates in [gate] is 50; it must be 0, or between 200 and 20000
+    :2:14: replicates in [gate] is -1; it must be 0, or between 200 and 20000
+    :2:14: replicates in [gate] is "many"; it must be a whole number, 0, or between 200 and 20000
     :2:8: seed in [gate] is -1; it must be at least 0
     :2:8: seed in [gate] is -99999999999999999999; it must be at least 0
     :2:8: seed in [gate] is 0xFFFFFFFFFFFFFFFFFFFF; it must be at most 9223372036854775807
@@ -160,7 +164,7 @@ fn a_value_out_of_its_range_is_said_with_the_range() {
     :2:12: max_size in [model] is 4294967296; it must be between 1 and 16384
     :2:11: workers in [inference] is 9223372036854775808999; it must be at most 9223372036854775807
     :2:14: min_pixels in [gate.slices.a] is -5; it must be at least 0
-    ");
+    "#);
 }
 
 #[test]
@@ -249,7 +253,7 @@ fn flags_are_held_to_the_same_limits() {
         [
             said("", GateFlags { confidence: Some(95.0), ..GateFlags::default() }),
             said("", few(99)),
-            said("", few(100_001)),
+            said("", few(20_001)),
             said("[gate]\nreplicates = 0\n", confident()),
             said("[gate]\njudge = \"confident\"\n", few(0)),
             project
@@ -262,8 +266,8 @@ fn flags_are_held_to_the_same_limits() {
         .join("\n"),
         @r#"
     confidence is 95; it must be at least 0.5 and less than 1
-    replicates is 99; it must be 0, or between 200 and 100000
-    replicates is 100001; it must be 0, or between 200 and 100000
+    replicates is 99; it must be 0, or between 200 and 20000
+    replicates is 20001; it must be 0, or between 200 and 20000
     judge is confident and replicates 0; the test needs replicates, for example 1000
     judge is confident and replicates 0; the test needs replicates, for example 1000
     baseline is "models:/a"; a model is models:/NAME@ALIAS or models:/NAME/VERSION

@@ -135,7 +135,7 @@ fn what_the_schema_refuses_detgate_refuses_and_the_other_way_round() {
         "",
         "[gate.metrics]\nAP = { max_drop = 0 }\n",
         "[gate.metrics]\n\"AP50/*@*\" = { max_relative_drop = 1.0, min = 0.5, tier = \"warn\" }\n",
-        "[gate]\nbaseline = \"models:/a/1\"\njudge = \"confident\"\nreplicates = 100000\n",
+        "[gate]\nbaseline = \"models:/a/1\"\njudge = \"confident\"\nreplicates = 20000\n",
         "[gate.slices.a-b_c]\ncsv = \"a.csv\"\ncolumn = \"b\"\nequals = \"\"\n",
         "[gate.groups]\nfolder = true\n",
         "[gate.groups]\ncsv = \"a.csv\"\ncolumn = \"video\"\n",

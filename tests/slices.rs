@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use detgate::config::{Condition, FileNamePattern, GroupsConfig, SliceConfig};
-use detgate::dataset::{Bbox, GroundTruth, ImageRecord, Slice, groups, slices};
+use detgate::dataset::{
+    Bbox, Category, GroundTruth, ImageRecord, Slice, check_names, groups, slices,
+};
 
 /// An image of 10 by `height` pixels with `objects` boxes, a crowd and an ignored object.
 fn image(id: i64, file_name: &str, height: u32, objects: usize) -> ImageRecord {
@@ -42,7 +44,7 @@ fn pattern(pattern: &str) -> Condition {
 
 /// The only slice with these conditions.
 fn slice(conditions: Vec<Condition>) -> Result<Slice, String> {
-    let slices = slices(&images(), &[("s".to_owned(), SliceConfig { conditions })]);
+    let slices = slices(&images(), &[("s".to_owned(), SliceConfig { conditions, place: None })]);
     slices.map(|mut slices| slices.remove(0)).map_err(|error| error.to_string())
 }
 
@@ -97,7 +99,7 @@ fn a_column_says_what_is_in_a_slice_by_file_name_or_id() {
     );
     let rain = by_name.slice("weather", "rain").unwrap();
     assert_eq!(rain.images, [0, 2]);
-    insta::assert_snapshot!(by_name.relative(&rain.notice.unwrap()), @"t.csv has no row for 1 of 4 images, the first is d.jpg; they are not in the slice s");
+    insta::assert_snapshot!(by_name.relative(&rain.notice.unwrap()), @"t.csv has no row for 1 of 4 images, the first is d.jpg; without one an image is not in the slice s");
     assert_eq!(by_name.slice("weather", "dry, warm").unwrap().images, [1]);
     let by_id = Csv::new(
         "\u{feff}weather,image_id,file_name\r\nrain,0003,wrong\r\ndry,5,x\r\ndry,70,x\r\nrain,9,x\r\nrain,9,x\r\n",
@@ -125,7 +127,7 @@ fn a_slice_without_images_is_an_error_that_names_it() {
 
 #[test]
 fn a_csv_file_that_is_wrong_is_said_with_its_line() {
-    let texts: [&[u8]; 11] = [
+    let texts: [&[u8]; 14] = [
         b"",
         b"name,weather\na,b\n",
         b"file_name;weather\na;b\n",
@@ -137,7 +139,12 @@ fn a_csv_file_that_is_wrong_is_said_with_its_line() {
         b"image_id,weather\n3,rain\n5,rain\n3,dry\n",
         b"image_id,weather\n3,rain\n5,r\xff\n",
         b"file_name,weather\nval/a.jpg,rain\n",
+        b"image_id,weather\n3,rain\n5,\"rain\n9,rain\n70,rain\n",
+        b"image_id,weather\n3,\"a \"\"wet\"\" day\n5,rain\n",
+        b"image_id,weather\n3\n",
     ];
+    let quoted = "image_id,weather,\"a,\nb\"\n3,\"rain\",\"say \"\"ra,in\"\"\"\n5,rain,5\" x\"\" 3\n9,dry,\"\"\n";
+    assert_eq!(Csv::new(quoted).slice("weather", "rain").unwrap().images, [1, 2]);
     let errors: Vec<String> =
         texts.iter().map(|text| Csv::new(text).slice("weather", "rain").unwrap_err()).collect();
     insta::assert_snapshot!(errors.join("\n"), @r#"
@@ -152,6 +159,9 @@ fn a_csv_file_that_is_wrong_is_said_with_its_line() {
     t.csv:4: weather of 3 is "dry" here and "rain" in line 2; keep one
     t.csv:3: this is not UTF-8; save the file as UTF-8
     t.csv:1: no row is about an image that is evaluated; file_name must be like "night/a.jpg"
+    t.csv:3: a quote that opens here is never closed; close it, or write "" for a quote in a value
+    t.csv:2: a quote that opens here is never closed; close it, or write "" for a quote in a value
+    t.csv:2: 1 value where the header has 2; put quotes around values with commas
     "#);
     let missing = Csv::new("");
     std::fs::remove_file(missing.path()).unwrap();
@@ -173,8 +183,8 @@ fn groups_are_numbered_by_first_appearance_and_cover_every_image() {
     insta::assert_snapshot!(errors.join("\n"), @r"
     t.csv names no video for 2 of 4 images, the first is night/a.jpg; every image needs one
     t.csv names no video for 1 of 4 images, the first is night\c.jpg; every image needs one
-    all 4 images are in one group (video of t.csv); [gate.groups] needs at least two, or leave it out
-    all 1 images are in one group (by folder); [gate.groups] needs at least two, or leave it out
+    all images (4) are in one group (video of t.csv); [gate.groups] needs at least two, or leave it out
+    all images (1) are in one group (by folder); [gate.groups] needs at least two, or leave it out
     ");
 }
 
@@ -186,8 +196,30 @@ fn the_digest_of_a_slice_is_that_of_its_images() {
     assert_ne!(night, digest(vec![pattern("night/a*")]));
     let mut shuffled = images();
     shuffled.reverse();
-    let config = [("other".to_owned(), SliceConfig { conditions: vec![pattern("night/*")] })];
+    let config =
+        [("other".to_owned(), SliceConfig { conditions: vec![pattern("night/*")], place: None })];
     assert_eq!(slices(&shuffled, &config).unwrap()[0].digest(&shuffled), night);
     let borrowed: Vec<&ImageRecord> = shuffled.iter().collect();
     assert_eq!(slices(&borrowed, &config).unwrap()[0].digest(&borrowed), night);
+}
+
+#[test]
+fn no_two_metrics_have_the_same_name() {
+    let config = SliceConfig { conditions: vec![pattern("night/*")], place: None };
+    let slices = [("night".to_owned(), config)];
+    let checked = |names: &[&str]| {
+        let category = |(id, name): (i64, &&str)| Category { id, name: (*name).to_owned() };
+        let categories: Vec<Category> = (1..).zip(names).map(category).collect();
+        check_names(&categories, &slices).map_err(|error| error.to_string())
+    };
+    assert_eq!(checked(&["person", "night", "person@day", "@nightly", "a@night@b"]), Ok(()));
+    assert_eq!(
+        checked(&["person", "person@night"]).unwrap_err(),
+        "the class \"person@night\" is named like another on the slice [gate.slices.night]; rename the slice"
+    );
+    assert_eq!(
+        checked(&["car", "person", "car"]).unwrap_err(),
+        "the categories 1 and 3 are both named \"car\"; what is measured goes by names, rename one in \
+         the ground truth"
+    );
 }

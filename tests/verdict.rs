@@ -214,7 +214,7 @@ fn judged(names: &[&str], patterns: &[&str]) -> Vec<(String, String)> {
     let table: MetricTable = names.iter().map(|name| ((*name).to_owned(), Some(0.5))).collect();
     let margin = |at: usize| rule(Some(at as f64 / 100.0), None);
     let rules = patterns.iter().enumerate().map(|(at, name)| ((*name).to_owned(), margin(at)));
-    let policy = Policy::new(rules.collect()).unwrap();
+    let policy = Policy::new(rules.collect::<BTreeMap<_, _>>()).unwrap();
     let judged = policy.rules_for(&table).unwrap();
     let pattern = |rule: Rule| patterns[(rule.max_drop.unwrap() * 100.0).round() as usize];
     judged.into_iter().map(|(name, rule)| (name.to_owned(), pattern(rule).to_owned())).collect()

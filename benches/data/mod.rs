@@ -2,10 +2,14 @@
 //!
 //! One image after another, so that `examples/generate.rs` can write more of them than memory holds.
 
+#[path = "../../tests/common/random.rs"]
+mod random;
+
 use std::path::PathBuf;
 
 use detgate::dataset::{Bbox, Category, GroundTruth, ImageRecord};
 use detgate::detections::Detection;
+use random::Random;
 
 /// How much to generate.
 #[derive(Clone, Copy)]
@@ -28,23 +32,7 @@ pub(crate) struct DataSet {
     pub(crate) images: Vec<(ImageRecord, Vec<Detection>)>,
 }
 
-/// SplitMix64: small, seeded, the same on every platform.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// In [0, 1).
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
     fn between(&mut self, low: f64, high: f64) -> f64 {
         low + self.unit() * (high - low)
     }
@@ -87,7 +75,7 @@ pub(crate) fn categories(classes: usize) -> Vec<Category> {
 
 /// The same images as [`generate`] makes, each made when it is asked for.
 pub(crate) fn scenes(size: Size, seed: u64) -> Scenes {
-    Scenes { random: Random(seed), size, made: 0, next_id: 1 }
+    Scenes { random: Random::seeded(seed), size, made: 0, next_id: 1 }
 }
 
 /// Images with their detections; see [`scenes`].

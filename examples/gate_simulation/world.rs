@@ -6,11 +6,15 @@
 //! object, on an image and on a group. Where both have the same [`Damage`], swapping the two changes
 //! no probability: the true change is exactly 0 for every metric.
 
+#[path = "../../tests/common/random.rs"]
+mod random;
+
 use std::path::PathBuf;
 
 use detgate::dataset::{Bbox, Category, GroundTruth, ImageRecord};
 use detgate::detections::Detection;
 use detgate::gate::statistics::normal;
+pub(crate) use random::Random;
 
 /// How common each class is, among objects and among images' main classes.
 const FREQUENCIES: [f64; 5] = [0.45, 0.27, 0.16, 0.09, 0.03];
@@ -56,45 +60,33 @@ pub(crate) fn categories() -> Vec<Category> {
     ids.map(|id| Category { id, name: format!("class{id}") }).collect()
 }
 
-/// SplitMix64: small, seeded, the same on every platform.
-pub(crate) struct Random(u64);
-
 impl Random {
     /// Of `seed`; `stream` makes many from one seed.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
-        let mut random = Self(seed);
-        let start = random.next() ^ stream.wrapping_mul(0xd134_2543_de82_ef95);
-        Self(start)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let start = Self::seeded(seed).next();
+        Self::seeded(start ^ stream.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
     /// In (0, 1).
-    fn unit(&mut self) -> f64 {
+    fn inside(&mut self) -> f64 {
         ((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     }
 
     fn between(&mut self, low: f64, high: f64) -> f64 {
-        low + self.unit() * (high - low)
+        low + self.inside() * (high - low)
     }
 
     fn normal(&mut self) -> f64 {
-        normal::quantile(self.unit())
+        normal::quantile(self.inside())
     }
 
     /// Knuth's method: small means only.
     fn poisson(&mut self, mean: f64) -> usize {
         let limit = libm::exp(-mean);
-        let mut product = self.unit();
+        let mut product = self.inside();
         let mut count = 0;
         while product > limit {
-            product *= self.unit();
+            product *= self.inside();
             count += 1;
         }
         count
@@ -102,10 +94,10 @@ impl Random {
 
     /// Half of the objects are of the image's main class.
     fn class(&mut self, main: Option<i64>) -> i64 {
-        if let Some(main) = main.filter(|_| self.unit() < 0.5) {
+        if let Some(main) = main.filter(|_| self.inside() < 0.5) {
             return main;
         }
-        let mut rest = self.unit();
+        let mut rest = self.inside();
         let place = FREQUENCIES.iter().position(|frequency| {
             rest -= frequency;
             rest < 0.0
@@ -243,12 +235,12 @@ fn find(
     for (side, detections) in sides.iter_mut().enumerate() {
         let strength = clarity + conditions.luck[side] + 0.5 * random.normal();
         // Drawn for both, so that damage changes nothing else.
-        let unlucky = random.unit() < damage.missed && side == 1;
+        let unlucky = random.inside() < damage.missed && side == 1;
         if strength < -0.6 || unlucky {
             continue;
         }
         Glance { class, bbox, strength, detections }.report(random, shared);
-        if random.unit() < 0.06 {
+        if random.inside() < 0.06 {
             let duplicate = strength - random.between(0.5, 2.5);
             Glance { class, bbox, strength: duplicate, detections }.report(random, shared);
         }

@@ -12,6 +12,8 @@ mod tensor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::files::failed;
+
 pub use tensor::{Dtype, StateDict, Tensor};
 
 use archive::Archive;
@@ -22,7 +24,7 @@ use tensor::Bytes;
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file or folder cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {}", path.display(), failed(error))]
     Read {
         /// The file or folder.
         path: PathBuf,

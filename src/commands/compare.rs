@@ -8,9 +8,9 @@ use detgate::gate::{self, Baseline, Fingerprint, MetricTable, Recorded, Snapshot
 use detgate::matching::practical::PracticalParams;
 use detgate::report::{DataSummary, Report, terminal};
 
-use super::metrics::{ground_truth, require_known_images, start_threads};
+use super::metrics::{ground_truth, note_unlisted, require_known_images, start_threads};
 use super::origin;
-use crate::{exit_code, say};
+use crate::{exit_code, note, say};
 
 /// Reads, evaluates both, judges, prints.
 pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
@@ -30,9 +30,10 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
     require_known_images(&config.baseline, config.skip_unknown_images, &before)?;
     require_known_images(&config.candidate, config.skip_unknown_images, &after)?;
     let (before, after) = (before.on(&dataset.images), after.on(&dataset.images));
+    note_unlisted(&dataset, &[(&config.baseline, &before), (&config.candidate, &after)]);
     let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
     let trial = Trial::new(&config.gate, practical, &dataset, dataset.images.iter().collect())?;
-    trial.notices().for_each(|notice| eprintln!("note: {notice}"));
+    trial.notices().for_each(note);
     let mut fingerprint = Fingerprint::default();
     // Both sides are measured here and now, in the same way: what is compared is comparable.
     fingerprint.record_evaluation(&dataset, dataset.images.len(), practical);

@@ -16,9 +16,12 @@ use detgate::metrics::details::{DetailParams, DetailPlan, details};
 use detgate::metrics::lvis::{self, LvisParams};
 use detgate::metrics::{self, per_image};
 use detgate::report::{self, MetricsReport, MetricsSubject, Numbers, metrics_text};
+use detgate::shown;
+
+use crate::note;
 
 /// An image, and what was found on it.
-type View<'a> = (&'a ImageRecord, &'a [Detection]);
+pub(crate) type View<'a> = (&'a ImageRecord, &'a [Detection]);
 
 /// Reads, matches, accumulates; returns what to print.
 pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
@@ -40,7 +43,10 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
     require_known_images(&config.dt, config.skip_unknown_images, &by_image)?;
     let views: Vec<View> =
         std::iter::zip(&dataset.images, by_image.images.iter().map(AsRef::as_ref)).collect();
-    note_unlisted(&config, &dataset, &views);
+    note_unlisted(&dataset, &[(&config.dt, &views)]);
+    if config.rules == Rules::Coco && dataset.federation.is_some() {
+        note("the ground truth is an LVIS file; --lvis counts by its rules");
+    }
     clock.lap("group");
     let numbers = evaluate(&config, &dataset, &views, &params)?;
     clock.lap("evaluate");
@@ -64,7 +70,7 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
 pub(crate) fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
     let Some(threads) = threads else { return Ok(()) };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-    pool.build_global().context("cannot start so many threads")
+    pool.build_global().context("cannot start so many threads; pass fewer with --threads")
 }
 
 pub(crate) fn ground_truth(path: &Path, fixes: Fixes) -> anyhow::Result<Dataset> {
@@ -113,16 +119,18 @@ pub(crate) fn require_known_images(
 ) -> anyhow::Result<()> {
     if let Some(name) = by_image.ambiguous.first() {
         bail!(
-            "{}: several images of the ground truth are called {name}; name them with their folders, \
+            "{}: several images of the ground truth are called {}; name them with their folders, \
              or by their ids",
-            path.display()
+            path.display(),
+            shown::name(&name.to_string())
         );
     }
     let Some(first) = by_image.elsewhere.keys().next() else { return Ok(()) };
+    let first = shown::name(&first.to_string());
     let count: usize = by_image.elsewhere.values().sum();
     let what = format!("detections on images that the ground truth does not have: {count}");
     if skip {
-        eprintln!("note: {what}, among others on image {first}; left out");
+        note(&format!("{what}, among others on image {first}; left out"));
         return Ok(());
     }
     bail!(
@@ -132,38 +140,42 @@ pub(crate) fn require_known_images(
     )
 }
 
-/// pycocotools passes over these in silence.
-fn note_unlisted(config: &MetricsConfig, dataset: &Dataset, views: &[View]) {
+/// Says what is in the files and not counted, which pycocotools passes over in silence. `sides` are the
+/// results files with what they hold.
+pub(crate) fn note_unlisted(dataset: &Dataset, sides: &[(&Path, &[View])]) {
     let mut listed: Vec<i64> = dataset.categories.iter().map(|category| category.id).collect();
     listed.sort_unstable();
-    let is_unlisted = |id: &i64| listed.binary_search(id).is_err();
-    let note = |what: &str, ids: Vec<i64>| {
+    let tell = |what: &str, ids: Vec<i64>| {
         if let Some(first) = ids.first() {
-            eprintln!(
-                "note: {what} of categories that the ground truth does not list: {}, the first of \
-                 category {first}; left out",
+            note(&format!(
+                "{what} of categories that the ground truth does not list: {}, the first of category \
+                 {first}; left out",
                 ids.len()
-            );
+            ));
         }
     };
-    note("annotations", dataset.unlisted().map(|truth| truth.category_id).collect());
-    let dts = views.iter().flat_map(|(_, dts)| dts.iter().map(|dt| dt.category_id));
-    note("detections", dts.filter(is_unlisted).collect());
-    if config.rules == Rules::Coco && dataset.federation.is_some() {
-        eprintln!("note: the ground truth is an LVIS file; --lvis counts by its rules");
+    tell("annotations", dataset.unlisted().map(|truth| truth.category_id).collect());
+    for (path, views) in sides {
+        let detections = match sides.len() {
+            1 => "detections".to_owned(),
+            _ => format!("detections in {}", path.display()),
+        };
+        let dts = views.iter().flat_map(|(_, dts)| dts.iter().map(|dt| dt.category_id));
+        tell(&detections, dts.filter(|id| listed.binary_search(id).is_err()).collect());
+        if views.iter().all(|(_, dts)| dts.is_empty()) {
+            note(&format!("there are no detections in {}", path.display()));
+        }
     }
 }
 
 /// Settings that pycocotools takes, and then has no number for.
 fn note_undefined(config: &MetricsConfig, params: &CocoParams) {
     if !params.area_ranges.iter().any(|range| range.name == "all") {
-        eprintln!("note: without an area range `all` most numbers are undefined; add all:0:1e10");
+        note("without an area range `all` most numbers are undefined; add all:0:1e10");
     }
     let limited = config.rules == Rules::Coco && !params.fixes.contains(Fix::MaxDets);
     if limited && !params.max_dets.contains(&100) {
-        eprintln!(
-            "note: AP is undefined without a limit of 100 detections; --fix max-dets takes the largest"
-        );
+        note("AP is undefined without a limit of 100 detections; --fix max-dets takes the largest");
     }
 }
 

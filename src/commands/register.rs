@@ -17,7 +17,7 @@ use detgate::metrics::Evaluation;
 use detgate::registry;
 
 #[cfg(feature = "mlflow")]
-use crate::say;
+use crate::{note, say};
 
 /// Says before the long part, not after it, that registration will not be possible.
 #[cfg(feature = "mlflow")]
@@ -62,12 +62,11 @@ pub(crate) fn run(
     let registered = registry::publish(passed, &publication, &settings)
         .context("the gate passed, but the model was not registered")?;
     say(&format!(
-        "registered {} version {} (run {})
-",
+        "registered {} version {} (run {})\n",
         registered.model_name, registered.version, registered.run_id
     ))?;
     for name in &registered.truncated {
-        eprintln!("note: {name} was longer than MLflow keeps; it ends in a mark that says so");
+        note(&format!("{name} was longer than MLflow keeps; it ends in a mark that says so"));
     }
     Ok(())
 }

@@ -54,20 +54,6 @@ impl Fix {
             Self::AbsentClasses => "absent-classes",
         }
     }
-
-    /// One line for a help text.
-    pub fn help(self) -> &'static str {
-        match self {
-            Self::AnnotationIdZero => "finding the annotation with id 0 counts as finding it",
-            Self::IgnoreKey => {
-                "an annotation's `ignore` key is honoured, not overwritten by iscrowd"
-            }
-            Self::BoxArea => "ground truth has the area of its box, not its `area` field",
-            Self::Ties => "equal scores: no dependence on file order or image ids",
-            Self::MaxDets => "AP uses the largest limit where there is no limit of 100",
-            Self::AbsentClasses => "false positives of classes without ground truth give AP 0",
-        }
-    }
 }
 
 impl fmt::Display for Fix {

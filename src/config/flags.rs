@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::gate::{REPLICATES, is_replicates};
+use super::metrics::{THREADS, THREADS_WORDS};
 use super::{Fixes, Judge};
 
 /// Tells whether a change broke your object detector.
@@ -34,6 +36,26 @@ pub enum Command {
     Schema(SchemaFlags),
 }
 
+fn threads(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| THREADS.contains(number));
+    number.ok_or_else(|| format!("it must be {THREADS_WORDS}"))
+}
+
+fn pixels(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=16_384).contains(number));
+    number.ok_or_else(|| "it must be between 1 and 16384".to_owned())
+}
+
+/// A whole number that is not negative; whether it is in its range is asked where it is resolved.
+fn whole<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| "it must be a whole number, at least 0".to_owned())
+}
+
+fn replicates(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| is_replicates(*number));
+    number.ok_or_else(|| format!("it must be {REPLICATES}"))
+}
+
 /// Where the project is; shared by all commands.
 #[derive(Debug, Default, Args)]
 pub struct ProjectFlags {
@@ -52,13 +74,13 @@ pub struct GateFlags {
     #[arg(long, value_name = "KIND")]
     pub judge: Option<Judge>,
     /// The confidence of intervals, 0.5..1
-    #[arg(long, value_name = "PART")]
+    #[arg(long, value_name = "PART", allow_hyphen_values = true)]
     pub confidence: Option<f64>,
-    /// Replicates of the bootstrap; 0 for no intervals
-    #[arg(long, value_name = "N")]
+    /// Replicates of the bootstrap, 200 to 20000; 0 for no intervals
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = replicates)]
     pub replicates: Option<usize>,
     /// The seed of the bootstrap
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>)]
     pub seed: Option<u64>,
 }
 
@@ -90,25 +112,25 @@ pub struct EvalFlags {
     #[arg(long)]
     pub all_categories: bool,
     /// Evaluate the first N images in file order; 0 for all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub max_images: Option<usize>,
     /// Least score that the practical protocol counts, 0..1
-    #[arg(long, value_name = "SCORE")]
+    #[arg(long, value_name = "SCORE", allow_hyphen_values = true)]
     pub score_thr: Option<f64>,
     /// IoU from which the practical protocol matches, 0..1
-    #[arg(long, value_name = "IOU")]
+    #[arg(long, value_name = "IOU", allow_hyphen_values = true)]
     pub iou_thr: Option<f64>,
     /// The model's input: length of the short side, pixels
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, value_parser = pixels)]
     pub min_size: Option<u32>,
     /// The model's input: greatest length of the long side, pixels
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, value_parser = pixels)]
     pub max_size: Option<u32>,
     /// The epsilon of the model's batch normalisation
-    #[arg(long, value_name = "EPS")]
+    #[arg(long, value_name = "EPS", allow_hyphen_values = true)]
     pub norm_eps: Option<f64>,
     /// Images evaluated at once, each on one thread; 0 for one per core
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub workers: Option<usize>,
     /// Count and list images that cannot be decoded instead of stopping
     #[arg(long)]
@@ -205,17 +227,17 @@ pub struct MetricsFlags {
     #[arg(long, value_name = "NAMES")]
     pub fix: Option<Fixes>,
     /// IoU thresholds: 0.5,0.75 or FIRST:LAST:STEP [default: 0.5:0.95:0.05]
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub iou_thrs: Option<String>,
     /// Recalls at which precision is read off [default: 0:1:0.01]
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub rec_thrs: Option<String>,
     /// Limits on the detections per image and class [default: 1,10,100]
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub max_dets: Option<String>,
     /// NAME:SMALLEST:LARGEST, square pixels; numbers look for all, small, medium and large [default:
     /// COCO's]
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub area_ranges: Option<String>,
     /// Leave detections on images that the ground truth does not have out, instead of stopping
     #[arg(long)]
@@ -227,19 +249,19 @@ pub struct MetricsFlags {
     #[arg(long)]
     pub details: bool,
     /// How many of the worst images --details lists [default: 20]
-    #[arg(long, value_name = "N", requires = "details")]
+    #[arg(long, value_name = "N", requires = "details", allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub worst: Option<usize>,
     /// IoU from which a detection has found an object, for --details [default: 0.5]
-    #[arg(long, value_name = "IOU", requires = "details")]
+    #[arg(long, value_name = "IOU", requires = "details", allow_hyphen_values = true)]
     pub iou_thr: Option<f64>,
     /// Least score that confusions and images of --details count [default: 0.5]
-    #[arg(long, value_name = "SCORE", requires = "details")]
+    #[arg(long, value_name = "SCORE", requires = "details", allow_hyphen_values = true)]
     pub score_thr: Option<f64>,
     /// Recalls at which --details gives precision [default: 0.5,0.9]
-    #[arg(long, value_name = "LIST", requires = "details")]
+    #[arg(long, value_name = "LIST", requires = "details", allow_hyphen_values = true)]
     pub recalls: Option<String>,
     /// Threads; the numbers are the same with any [default: one per core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     pub threads: Option<usize>,
     /// Say on standard error how long each step took
     #[arg(long)]
@@ -258,7 +280,7 @@ pub struct CompareFlags {
     /// The detections that are judged
     #[arg(long, value_name = "FILE")]
     pub candidate: PathBuf,
-    /// A detgate.toml whose [gate] and [practical] hold [default: the defaults]
+    /// A detgate.toml whose tables gate and practical hold [default: the defaults]
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     #[command(flatten)]
@@ -267,14 +289,14 @@ pub struct CompareFlags {
     /// How to print the result
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: OutputFormat,
-    /// Print only the verdict
+    /// Print only the verdict; JSON is whole all the same
     #[arg(long, short)]
     pub quiet: bool,
     /// Leave detections on images that the ground truth does not have out, instead of stopping
     #[arg(long)]
     pub skip_unknown_images: bool,
     /// Threads; the result is the same with any [default: one per core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     pub threads: Option<usize>,
 }
 

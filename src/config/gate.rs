@@ -14,12 +14,13 @@ use super::flags::{GateFlags, ProjectFlags};
 use super::mistakes::Mistake;
 use super::model_reference::ModelReference;
 use super::partition::{GroupsConfig, GroupsTable, SliceConfig, SliceTable};
-use super::{ConfigError, Rule};
+use super::place::Places;
+use super::{ConfigError, Rule, RuleSet};
 
 /// Fewer replicates than this cannot say where 95 % of them lie (`gate::statistics` asks for as many).
 const LEAST_REPLICATES: usize = 200;
 /// More than this costs memory and tells no more.
-const MOST_REPLICATES: usize = 100_000;
+const MOST_REPLICATES: usize = 20_000;
 /// Larger changes than this are no numerical noise.
 #[cfg(test)]
 const MOST_NOISE: f64 = 0.01;
@@ -44,8 +45,8 @@ pub(super) struct Gate {
     pub(super) numeric_noise: f64,
     /// How intervals are made from the bootstrap's replicates.
     pub(super) interval: Interval,
-    /// Replicates of the bootstrap, 200 to 100000; 0 for none, and no intervals.
-    #[schemars(range(min = 0, max = 100000))]
+    /// Replicates of the bootstrap, 200 to 20000; 0 for none, and no intervals.
+    #[schemars(extend("anyOf" = [{"const": 0}, {"minimum": 200, "maximum": 20000}]))]
     pub(super) replicates: usize,
     /// The seed of the bootstrap: with the same seed the same intervals.
     pub(super) seed: u64,
@@ -58,6 +59,9 @@ pub(super) struct Gate {
     pub(super) slices: BTreeMap<String, SliceTable>,
     /// Images that belong together, such as frames of one video: the bootstrap draws them together.
     pub(super) groups: Option<GroupsTable>,
+    /// Where the rules and slices stand.
+    #[serde(skip)]
+    pub(super) places: Places,
 }
 
 impl Default for Gate {
@@ -76,6 +80,7 @@ impl Default for Gate {
             metrics: metrics.map(|(name, drop)| (name.to_owned(), max_drop(drop))).into(),
             slices: BTreeMap::new(),
             groups: None,
+            places: Places::default(),
         }
     }
 }
@@ -164,7 +169,7 @@ pub struct GateConfig {
     /// The bootstrap's seed.
     pub seed: u64,
     /// Rules by metric pattern; at least one, and each demands something.
-    pub rules: BTreeMap<String, Rule>,
+    pub rules: RuleSet,
     /// Named sets of images, in the order of their names.
     pub slices: Vec<(String, SliceConfig)>,
     /// Images that are drawn together; `None` where each stands for itself.
@@ -177,9 +182,6 @@ impl Gate {
         let mistake = |keys: &[&str], what: String| Mistake::new(&[&["gate"], keys].concat(), what);
         BaselineSource::parse(&self.baseline, Path::new(""))
             .map_err(|what| mistake(&["baseline"], what))?;
-        if (1..LEAST_REPLICATES).contains(&self.replicates) {
-            return Err(mistake(&["replicates"], few_replicates(self.replicates)));
-        }
         if self.metrics.is_empty() {
             let what = "has no rule; leave it out for the defaults, or judge at least one metric";
             return Err(mistake(&["metrics"], what.to_owned()));
@@ -217,16 +219,19 @@ impl Gate {
             interval: self.interval,
             replicates: (replicates > 0).then_some(replicates),
             seed: flags.seed.unwrap_or(self.seed),
-            rules: self.metrics.clone(),
-            slices: self
-                .slices
-                .iter()
-                .map(|(name, slice)| (name.clone(), slice.resolve(root)))
-                .collect(),
+            rules: RuleSet::new(self.metrics.clone(), |rule| self.places.get("metrics", rule)),
+            slices: self.slices(root),
             groups: self.groups.as_ref().and_then(|groups| groups.resolve(root)),
         };
         config.validate()?;
         Ok(config)
+    }
+
+    fn slices(&self, root: &Path) -> Vec<(String, SliceConfig)> {
+        let resolve = |(name, slice): (&String, &SliceTable)| {
+            (name.clone(), slice.resolve(root, self.places.get("slices", name)))
+        };
+        self.slices.iter().map(resolve).collect()
     }
 
     fn baseline(
@@ -273,16 +278,22 @@ impl GateConfig {
                 "judge is confident and replicates 0; the test needs replicates, for example 1000"
                     .to_owned(),
             )),
-            Some(n) if !(LEAST_REPLICATES..=MOST_REPLICATES).contains(&n) => {
-                Err(ConfigError::Gate(format!("replicates {}", few_replicates(n))))
-            }
+            Some(n) if !is_replicates(n) => Err(ConfigError::Range {
+                name: "replicates".to_owned(),
+                value: n.to_string(),
+                range: REPLICATES,
+            }),
             _ => Ok(()),
         }
     }
 }
 
-fn few_replicates(replicates: usize) -> String {
-    format!("is {replicates}; it must be 0, or between {LEAST_REPLICATES} and {MOST_REPLICATES}")
+/// What `replicates` may be, in words.
+pub(super) const REPLICATES: &str = "0, or between 200 and 20000";
+
+/// Whether there may be so many replicates.
+pub(super) fn is_replicates(number: usize) -> bool {
+    number == 0 || (LEAST_REPLICATES..=MOST_REPLICATES).contains(&number)
 }
 
 #[cfg(test)]
@@ -304,7 +315,10 @@ mod tests {
     fn the_schema_and_the_flags_have_the_same_ranges() {
         let schema = super::super::schema::value();
         let gate = &schema["properties"]["gate"]["properties"];
-        assert_eq!(gate["replicates"]["maximum"], MOST_REPLICATES);
+        assert_eq!(gate["replicates"]["anyOf"][1]["minimum"], LEAST_REPLICATES);
+        assert_eq!(gate["replicates"]["anyOf"][1]["maximum"], MOST_REPLICATES);
+        let words = format!("0, or between {LEAST_REPLICATES} and {MOST_REPLICATES}");
+        assert_eq!(REPLICATES, words);
         assert_eq!(gate["confidence"]["minimum"], CONFIDENCES.start);
         assert_eq!(gate["confidence"]["exclusiveMaximum"].as_f64(), Some(CONFIDENCES.end));
         assert_eq!(gate["numeric_noise"]["maximum"], MOST_NOISE);

@@ -6,7 +6,10 @@ use super::flags::{MetricsFlags, OutputFormat};
 use super::{ConfigError, Fixes, unit};
 
 /// More than any machine has cores, and few enough to be started.
-const MAX_THREADS: usize = 256;
+pub(super) const THREADS: std::ops::RangeInclusive<usize> = 1..=256;
+
+/// The same in words.
+pub(super) const THREADS_WORDS: &str = "1 to 256";
 
 /// Everything that `metrics` needs to know, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,8 +113,8 @@ impl MetricsConfig {
 
 /// A number of threads that can be started.
 pub(super) fn check_threads(threads: Option<usize>) -> Result<(), ConfigError> {
-    match threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
-        Some(threads) => Err(range("--threads", &threads.to_string(), "1 to 256")),
+    match threads.filter(|threads| !THREADS.contains(threads)) {
+        Some(threads) => Err(range("--threads", &threads.to_string(), THREADS_WORDS)),
         None => Ok(()),
     }
 }

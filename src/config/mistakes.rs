@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
+use super::place::Places;
 use super::settings::Settings;
 use crate::nearest::nearest;
 
@@ -50,19 +51,21 @@ pub(super) struct Located {
 impl Located {
     /// `offset` in bytes.
     fn new(text: &str, offset: usize, what: String) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Self {
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-            what,
-        }
+        let (line, column) = position(text, offset);
+        Self { line, column, what }
     }
 
     pub(super) fn in_file(self, path: PathBuf) -> ConfigError {
         let Self { line, column, what } = self;
         ConfigError::Toml { path, line, column, what }
     }
+}
+
+/// Line and column of a byte, from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 /// The settings, or the first mistake of the file.
@@ -79,10 +82,24 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Settings, Located> {
     if let Some((offset, what)) = walk.found.into_iter().min_by_key(|(offset, _)| *offset) {
         return Err(Located::new(text, offset, what));
     }
-    let settings = Settings::deserialize(toml::de::Deserializer::from(document.clone()))
+    let mut settings = Settings::deserialize(toml::de::Deserializer::from(document.clone()))
         .map_err(|error| unreadable(text, &error))?;
     settings.gate.check().map_err(|mistake| locate(text, document.get_ref(), &mistake))?;
+    settings.gate.places = places(text, document.get_ref());
     Ok(settings)
+}
+
+/// Of what can be found wrong when the data are known.
+fn places(text: &str, document: &DeTable) -> Places {
+    let mut places = Places::default();
+    let gate = document.get("gate").and_then(|gate| gate.get_ref().as_table());
+    for name in ["metrics", "slices"] {
+        let table = gate.and_then(|gate| gate.get(name)?.get_ref().as_table());
+        for (key, _) in table.into_iter().flatten() {
+            places.record(name, key.get_ref(), position(text, key.span().start));
+        }
+    }
+    places
 }
 
 /// What the TOML parser says, on one line.
@@ -234,7 +251,14 @@ fn in_range(schema: &Value, value: &DeValue) -> bool {
             && limit("minimum").is_none_or(|least| number >= least)
             && limit("maximum").is_none_or(|most| number <= most)
             && limit("exclusiveMaximum").is_none_or(|most| number < most)
+            && limit("const").is_none_or(|only| number == only)
+            && alternatives(schema).is_none_or(|any| any.iter().any(|one| in_range(one, value)))
     })
+}
+
+/// Ranges of which a number has to be in one.
+fn alternatives(schema: &Value) -> Option<&Vec<Value>> {
+    schema["anyOf"].as_array()
 }
 
 fn number(value: &DeValue) -> Option<f64> {
@@ -299,6 +323,13 @@ fn wanted(schema: &Value, value: &DeValue) -> String {
 
 fn limits(schema: &Value, value: &DeValue) -> Option<String> {
     let limit = |name: &str| schema.get(name).and_then(Value::as_f64);
+    if let Some(only) = limit("const") {
+        return Some(only.to_string());
+    }
+    if let Some(any) = alternatives(schema) {
+        let ranges: Option<Vec<String>> = any.iter().map(|one| limits(one, value)).collect();
+        return ranges.map(|ranges| ranges.join(", or "));
+    }
     match (limit("minimum"), limit("maximum"), limit("exclusiveMaximum")) {
         (Some(least), Some(most), _) => Some(format!("between {least} and {most}")),
         (Some(least), _, Some(most)) => Some(format!("at least {least} and less than {most}")),

@@ -12,6 +12,7 @@ mod metrics;
 mod mistakes;
 mod model_reference;
 mod partition;
+mod place;
 mod project;
 mod rule;
 mod schema;
@@ -33,9 +34,14 @@ pub(crate) use metrics::linspace;
 pub use metrics::{DetailsConfig, MetricsConfig, Rules};
 pub use model_reference::{ModelReference, ModelVersion};
 pub use partition::{Condition, FileNamePattern, GroupsConfig, SliceConfig};
+pub use place::Place;
+pub(crate) use place::prefix;
 pub use project::LabelMap;
-pub use rule::{Rule, RuleMistake, Tier};
+pub use rule::{Rule, RuleMistake, RuleSet, Tier};
 pub use schema::json_schema;
+
+use crate::files::failed;
+use crate::shown;
 
 /// Why there is no valid configuration.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +56,7 @@ pub enum ConfigError {
     #[error("{} holds no data/processed/project_config.json; pass the project's root folder", .0.display())]
     NotAProject(PathBuf),
     /// A file cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {}", path.display(), failed(error))]
     Read {
         /// The file.
         path: PathBuf,
@@ -321,7 +327,8 @@ fn images(recorded: &str, root: &Path, notices: &mut Vec<String>) -> Result<Path
         root: root.to_owned(),
     })?;
     notices.push(format!(
-        "val_dir {recorded} does not exist here; its tail is used: {}",
+        "val_dir {} does not exist here; its tail is used: {}",
+        shown::line(recorded),
         found.display()
     ));
     Ok(found)

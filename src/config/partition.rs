@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::mistakes::Mistake;
+use super::place::Place;
 
 /// A named set of images: those for which every condition that is given holds.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -57,6 +58,8 @@ pub(super) struct GroupsTable {
 pub struct SliceConfig {
     /// What must hold.
     pub conditions: Vec<Condition>,
+    /// Where it is defined; `None` where in no file.
+    pub place: Option<Place>,
 }
 
 /// What must hold of an image that is in a slice.
@@ -177,8 +180,8 @@ impl SliceTable {
     }
 
     /// Of a table that was checked; its CSV file is relative to `root`.
-    pub(super) fn resolve(&self, root: &Path) -> SliceConfig {
-        SliceConfig { conditions: self.conditions(root) }
+    pub(super) fn resolve(&self, root: &Path, place: Option<Place>) -> SliceConfig {
+        SliceConfig { conditions: self.conditions(root), place }
     }
 
     fn conditions(&self, root: &Path) -> Vec<Condition> {

@@ -65,7 +65,10 @@ pub(super) fn read_project(root: &Path) -> Result<ProjectFile, ConfigError> {
     let path = root.join(PROJECT_CONFIG);
     let project: ProjectFile = read_json(&path)?;
     if project.target_classes.is_empty() {
-        return Err(ConfigError::Invalid { path, what: "\"target_classes\" is empty".to_owned() });
+        return Err(ConfigError::Invalid {
+            path,
+            what: "\"target_classes\" is empty; list the classes' names".to_owned(),
+        });
     }
     Ok(project)
 }
@@ -111,6 +114,8 @@ pub(super) fn relocate(recorded: &str, root: &Path) -> Option<PathBuf> {
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let text =
         std::fs::read(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-    serde_json::from_slice(&text)
-        .map_err(|error| ConfigError::Invalid { path: path.to_owned(), what: error.to_string() })
+    serde_json::from_slice(&text).map_err(|error| ConfigError::Invalid {
+        path: path.to_owned(),
+        what: format!("{error}; correct it, or copy it from the notebook's project again"),
+    })
 }

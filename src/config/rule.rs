@@ -1,9 +1,13 @@
 //! A rule of the gate: what one metric has to satisfy.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::place::Place;
 
 /// What a metric has to satisfy: every demand that is given. Values are 0..1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,6 +61,49 @@ impl Tier {
     /// Whether a broken rule closes the gate.
     pub fn is_block(&self) -> bool {
         *self == Self::Block
+    }
+}
+
+/// Rules by metric pattern, and where in a file each of them stands.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSet {
+    rules: BTreeMap<String, Rule>,
+    places: BTreeMap<String, Place>,
+}
+
+impl RuleSet {
+    pub(super) fn new(
+        rules: BTreeMap<String, Rule>,
+        place: impl Fn(&str) -> Option<Place>,
+    ) -> Self {
+        let places = rules.keys().filter_map(|rule| Some((rule.clone(), place(rule)?)));
+        Self { places: places.collect(), rules }
+    }
+
+    /// Where the rule for a pattern stands; `None` where in no file.
+    pub fn place(&self, pattern: &str) -> Option<&Place> {
+        self.places.get(pattern)
+    }
+}
+
+/// Where rules stand is no part of what they demand.
+impl PartialEq for RuleSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.rules == other.rules
+    }
+}
+
+impl Deref for RuleSet {
+    type Target = BTreeMap<String, Rule>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.rules
+    }
+}
+
+impl From<BTreeMap<String, Rule>> for RuleSet {
+    fn from(rules: BTreeMap<String, Rule>) -> Self {
+        Self { rules, places: BTreeMap::new() }
     }
 }
 

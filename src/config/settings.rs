@@ -162,7 +162,12 @@ pub(super) fn read(root: &Path) -> Result<Settings, ConfigError> {
 /// Reads settings from a file that must be there.
 pub(super) fn read_file(path: &Path) -> Result<Settings, ConfigError> {
     match std::fs::read(path) {
-        Ok(bytes) => mistakes::parse(&bytes).map_err(|mistake| mistake.in_file(path.to_owned())),
+        Ok(bytes) => {
+            let parsed = mistakes::parse(&bytes);
+            let mut settings = parsed.map_err(|mistake| mistake.in_file(path.to_owned()))?;
+            settings.gate.places.set_file(path);
+            Ok(settings)
+        }
         Err(error) => Err(ConfigError::Read { path: path.to_owned(), error }),
     }
 }

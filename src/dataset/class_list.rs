@@ -9,6 +9,7 @@ use saphyr_parser::{Event, Parser, ScanError, Span, StrInput};
 
 use super::folder::{at_line, invalid, read_text};
 use super::{Category, DatasetError};
+use crate::shown::counted;
 
 /// The names of a data set's classes, in the order of their indices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +60,7 @@ fn read(path: &Path) -> Result<ClassList, DatasetError> {
     let (entries, keypoint_columns) =
         if yaml { Yaml::new(path, &text).classes()? } else { (lines(path, &text)?, None) };
     if entries.is_empty() {
-        return Err(invalid(path, "there is no class name in it"));
+        return Err(invalid(path, "there is no class name in it; give each class one"));
     }
     let mut seen = BTreeMap::new();
     for (line, name) in &entries {
@@ -133,7 +134,9 @@ impl<'a> Yaml<'a> {
             }
         }
         match (names, count) {
-            (None, None) => Err(invalid(self.path, "there are no \"names\" in it")),
+            (None, None) => {
+                Err(invalid(self.path, "there are no \"names\" in it; add names: [CLASS, ...]"))
+            }
             // Ultralytics' names for classes without one (`check_det_dataset`).
             (None, Some((line, count))) if count <= 100_000 => {
                 Ok(((0..count).map(|i| (line, format!("class_{i}"))).collect(), keypoints))
@@ -142,7 +145,8 @@ impl<'a> Yaml<'a> {
                 Err(at_line(self.path, line, format!("says nc: {count}; give the \"names\"")))
             }
             (Some(names), Some((line, count))) if names.len() != count => {
-                let what = format!("says nc: {count}, but there are {} names", names.len());
+                let what =
+                    format!("says nc: {count}, but \"names\" lists {}; correct one", names.len());
                 Err(at_line(self.path, line, what))
             }
             (Some(names), _) => Ok((names, keypoints)),
@@ -166,7 +170,7 @@ impl<'a> Yaml<'a> {
         let mut names = BTreeMap::new();
         for pair in pairs.chunks(2) {
             let [(line, key), (_, name)] = pair else {
-                return Err(invalid(self.path, "an index in \"names\" has no name"));
+                return Err(invalid(self.path, "an index in \"names\" has no name; give it one"));
             };
             let Ok(index) = key.parse::<usize>() else {
                 let what = format!("has the index {key:?} in \"names\"; expected a whole number");
@@ -177,7 +181,8 @@ impl<'a> Yaml<'a> {
             }
         }
         if let Some(missing) = (0..names.len()).find(|index| !names.contains_key(index)) {
-            let what = format!("\"names\" has {} classes but no index {missing}", names.len());
+            let classes = counted(names.len(), "class", "classes");
+            let what = format!("\"names\" has {classes} but no index {missing}");
             return Err(invalid(self.path, what + "; count from 0 without gaps"));
         }
         Ok(names.into_values().collect())
@@ -245,7 +250,7 @@ impl<'a> Yaml<'a> {
     }
 
     fn not_a_mapping(&self) -> DatasetError {
-        invalid(self.path, "it is not a map with the key \"names\"")
+        invalid(self.path, "it is not a map with the key \"names\"; add names: [CLASS, ...]")
     }
 }
 

@@ -12,6 +12,7 @@ use csv::{ErrorKind, Position, ReaderBuilder, StringRecord, Trim};
 
 use super::{ImageRecord, SliceError};
 use crate::nearest::nearest;
+use crate::shown::count;
 
 /// The columns that may say which image a row is about; the first that a file has does.
 const KEYS: [&str; 2] = ["image_id", "file_name"];
@@ -69,6 +70,10 @@ struct Table<'a> {
 impl Table<'_> {
     /// Whether rows name images by id, and the value of `wanted` for each image that is named.
     fn column(&self, wanted: &str) -> Result<(bool, HashMap<Key, String>), SliceError> {
+        if let Some(at) = unclosed_quote(self.bytes) {
+            let what = "a quote that opens here is never closed; close it, or write \"\" for a quote in a value";
+            return Err(self.wrong(at as u64, what.to_owned()));
+        }
         let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(self.bytes);
         let header = reader.headers().map_err(|error| self.misread(error))?.clone();
         let (key, value) = self.columns(&header, wanted)?;
@@ -149,7 +154,8 @@ impl Table<'_> {
         let what = match error.into_kind() {
             ErrorKind::Utf8 { .. } => "this is not UTF-8; save the file as UTF-8".to_owned(),
             ErrorKind::UnequalLengths { expected_len, len, .. } => format!(
-                "{len} values where the header has {expected_len}; put quotes around values with commas"
+                "{} where the header has {expected_len}; put quotes around values with commas",
+                count(len as usize, "value")
             ),
             other => format!("{other:?}"),
         };
@@ -166,5 +172,32 @@ impl Table<'_> {
         let empty = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
         let breaks = before.iter().chain(empty).filter(|byte| **byte == b'\n');
         1 + breaks.count()
+    }
+}
+
+/// Where a quoted value begins that has no end: the reader would take the rest of the file for it.
+fn unclosed_quote(bytes: &[u8]) -> Option<usize> {
+    /// Where in a value a byte is, as the reader sees it.
+    enum Place {
+        Start,
+        Plain,
+        Quoted(usize),
+        /// After a quote in a quoted value, which closes it unless another follows.
+        Closed(usize),
+    }
+    let mut place = Place::Start;
+    for (at, byte) in bytes.iter().enumerate() {
+        place = match (place, byte) {
+            (Place::Start, b'"') => Place::Quoted(at),
+            (Place::Closed(opened), b'"') => Place::Quoted(opened),
+            (Place::Quoted(opened), b'"') => Place::Closed(opened),
+            (Place::Quoted(opened), _) => Place::Quoted(opened),
+            (_, b',' | b'\n' | b'\r') => Place::Start,
+            _ => Place::Plain,
+        };
+    }
+    match place {
+        Place::Quoted(opened) => Some(opened),
+        _ => None,
     }
 }

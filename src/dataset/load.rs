@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use super::annotation_file::{Annotation, AnnotationFile};
 use super::{Category, Dataset, ImageRecord};
 use crate::config::{Fix, Fixes};
+use crate::files::failed;
 use crate::json;
+use crate::shown::{self, count};
 
 /// Why ground truth could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// The annotation file cannot be read.
-    #[error("cannot read the ground truth {}: {error}", path.display())]
+    #[error("cannot read the ground truth {}: {}", path.display(), failed(error))]
     Read {
         /// The annotation file.
         path: PathBuf,
@@ -38,8 +40,8 @@ pub enum DatasetError {
     },
     /// Images that the annotation file lists are not on disk.
     #[error(
-        "{missing} of {total} images are not in {}, the first is {first}; correct \"val_dir\" or pass --images",
-        folder.display()
+        "{} lacks {missing} of {}, the first is {}; correct \"val_dir\" or pass --images",
+        folder.display(), count(*total, "image"), shown::name(first)
     )]
     MissingImages {
         /// Where they were looked for.
@@ -83,7 +85,10 @@ pub fn load(
     unique("category name", dataset.categories.iter().map(|c| c.name.as_str())).map_err(invalid)?;
     dataset.images.truncate(max_images.unwrap_or(usize::MAX));
     if dataset.images.is_empty() {
-        return Err(invalid("there is no image to evaluate".to_owned()));
+        return Err(invalid(
+            "there is no image to evaluate; is it the ground truth of the validation images?"
+                .to_owned(),
+        ));
     }
     for image in &mut dataset.images {
         if image.file_name.is_empty() {
@@ -130,7 +135,7 @@ fn categories(declared: Vec<Category>, classes: &Classes) -> Result<Vec<Category
     for class in wanted {
         let Some(found) = declared.iter().find(|c| c.id == class.id) else {
             return Err(format!(
-                "the label map's category {} ({}) is not among its categories",
+                "the label map's category {} ({}) is not among its categories; add it there, or correct labelmap.json",
                 class.id, class.name
             ));
         };
@@ -150,7 +155,7 @@ fn distribute(annotations: Vec<Annotation>, images: &mut [ImageRecord]) -> Resul
     for Annotation { image_id, truth } in annotations {
         let Some(&image) = index.get(&image_id) else {
             return Err(format!(
-                "annotation {} is on image {image_id}, which is not among its images",
+                "annotation {} is on image {image_id}, which is not among its images; add the image, or remove the annotation",
                 truth.id
             ));
         };

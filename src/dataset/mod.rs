@@ -16,7 +16,7 @@ mod yolo;
 
 pub use format::{AnnotationFormat, annotations_format};
 pub use load::{Classes, DatasetError, load, read};
-pub use slices::{Slice, SliceError, groups, slices};
+pub use slices::{Slice, SliceError, check_names, groups, slices};
 pub use voc::load_voc;
 pub use yolo::load_yolo;
 

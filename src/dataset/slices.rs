@@ -6,10 +6,12 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::ImageRecord;
 use super::image_table::read_column;
-use crate::config::{Condition, FileNamePattern, GroupsConfig, SliceConfig};
+use super::{Category, ImageRecord};
+use crate::config::{Condition, FileNamePattern, GroupsConfig, Place, SliceConfig, prefix};
+use crate::files::failed;
 use crate::nearest::nearest;
+use crate::shown::{self, count};
 
 /// A named set of images; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +42,7 @@ impl Slice {
 #[derive(Debug, thiserror::Error)]
 pub enum SliceError {
     /// A CSV file cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {}", path.display(), failed(error))]
     Read {
         /// The file.
         path: PathBuf,
@@ -58,14 +60,43 @@ pub enum SliceError {
         what: String,
     },
     /// Metrics on no image are not defined.
-    #[error("the slice [gate.slices.{name}] holds none of the {total} images; {hint}")]
+    #[error(
+        "{}the slice [gate.slices.{name}] holds none of the {}; {hint}",
+        prefix(place.as_ref()), count(*total, "image")
+    )]
     Empty {
+        /// Where the slice is defined, if in a file.
+        place: Option<Place>,
         /// The slice.
         name: String,
         /// How many images there are.
         total: usize,
         /// What may have been meant.
         hint: String,
+    },
+    /// `AP/CLASS@SLICE` would be the name of two metrics.
+    #[error(
+        "{}the class {class:?} is named like another on the slice [gate.slices.{slice}]; rename the slice",
+        prefix(place.as_ref())
+    )]
+    LikeAClass {
+        /// Where the slice is defined, if in a file.
+        place: Option<Place>,
+        /// The class.
+        class: String,
+        /// The slice.
+        slice: String,
+    },
+    /// `AP/CLASS` would be the name of two metrics.
+    #[error(
+        "the categories {} and {} are both named {class:?}; what is measured goes by names, rename one in the ground truth",
+        ids[0], ids[1]
+    )]
+    SameName {
+        /// Their name.
+        class: String,
+        /// The first two with it.
+        ids: [i64; 2],
     },
     /// Groups must be of all images.
     #[error(
@@ -86,7 +117,7 @@ pub enum SliceError {
     },
     /// There is nothing to draw from.
     #[error(
-        "all {total} images are in one group ({by}); [gate.groups] needs at least two, or leave it out"
+        "all images ({total}) are in one group ({by}); [gate.groups] needs at least two, or leave it out"
     )]
     OneGroup {
         /// How many images there are.
@@ -136,9 +167,34 @@ fn slice<I: Borrow<ImageRecord>>(
         }
     }
     match members.is_empty() {
-        true => Err(SliceError::Empty { name: name.to_owned(), total: images.len(), hint }),
+        true => {
+            let (name, place) = (name.to_owned(), config.place.clone());
+            Err(SliceError::Empty { name, total: images.len(), hint, place })
+        }
         false => Ok(Slice { name: name.to_owned(), images: members, notice }),
     }
+}
+
+/// Whether every metric of every class, on all images and on the slices, has a name of its own.
+///
+/// # Errors
+/// [`SliceError::SameName`] and [`SliceError::LikeAClass`].
+pub fn check_names(
+    categories: &[Category],
+    slices: &[(String, SliceConfig)],
+) -> Result<(), SliceError> {
+    let mut ids: HashMap<&str, i64> = HashMap::new();
+    for Category { id, name } in categories {
+        if let Some(first) = ids.insert(name, *id) {
+            return Err(SliceError::SameName { class: name.clone(), ids: [first, *id] });
+        }
+        let Some((_, end)) = name.rsplit_once('@') else { continue };
+        if let Some((slice, config)) = slices.iter().find(|(slice, _)| slice == end) {
+            let (class, place) = (name.clone(), config.place.clone());
+            return Err(SliceError::LikeAClass { class, slice: slice.clone(), place });
+        }
+    }
+    Ok(())
 }
 
 /// The first file name, where none is like the pattern.
@@ -178,10 +234,10 @@ fn without_row<I: Borrow<ImageRecord>>(
     let missing = said.iter().filter(|value| value.is_none()).count();
     let first = said.iter().position(Option::is_none)?;
     Some(format!(
-        "{} has no row for {missing} of {} images, the first is {}; they are not in the slice {name}",
+        "{} has no row for {missing} of {} images, the first is {}; without one an image is not in the slice {name}",
         csv.display(),
         images.len(),
-        images[first].borrow().file_name
+        shown::name(&images[first].borrow().file_name)
     ))
 }
 
@@ -244,7 +300,7 @@ fn named_groups<I: Borrow<ImageRecord>>(
             column: column.to_owned(),
             missing: said.iter().filter(|value| value.is_none()).count(),
             total: images.len(),
-            first: images[first].borrow().file_name.clone(),
+            first: shown::name(&images[first].borrow().file_name),
         });
     }
     Ok(said.into_iter().flatten().collect())

@@ -19,6 +19,7 @@ use super::folder::{
 };
 use super::image::dimensions;
 use super::{Bbox, Dataset, DatasetError, GroundTruth, ImageRecord};
+use crate::shown::count;
 
 /// Where class names are looked for, in each folder in this order.
 const CLASS_LISTS: [&str; 6] =
@@ -265,14 +266,14 @@ fn label(line: &str, classes: &ClassList) -> Result<Option<Label>, String> {
     };
     let class = class_index(class, classes)?;
     let values: Vec<f64> = coordinates.iter().map(|text| number(text)).collect::<Result<_, _>>()?;
-    let count = columns.len();
+    let columns = count(columns.len(), "column");
     let points = match (classes.keypoint_columns, values.as_slice()) {
         (_, &[cx, cy, w, h]) => return boxed(class, [cx, cy, w, h]).map(Some),
         (Some(extra), &[cx, cy, w, h, ref keypoints @ ..]) if keypoints.len() == extra => {
             return boxed(class, [cx, cy, w, h]).map(Some);
         }
         (Some(extra), _) => {
-            return Err(format!("has {count} columns; expected {}, by kpt_shape", 5 + extra));
+            return Err(format!("has {columns}; expected {}, by kpt_shape", 5 + extra));
         }
         (None, [_, _, _, _, _]) => {
             return Err("has 6 columns, as detections with a score have; expected ground truth, \
@@ -283,7 +284,7 @@ fn label(line: &str, classes: &ClassList) -> Result<Option<Label>, String> {
     };
     if points.len() < 6 || points.len() % 2 != 0 {
         return Err(format!(
-            "has {count} columns; expected 5 (class cx cy w h), or the class and at least 3 points"
+            "has {columns}; expected 5 (class cx cy w h), or the class and at least 3 points"
         ));
     }
     points.iter().try_for_each(|&value| in_range(value))?;

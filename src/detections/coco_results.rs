@@ -10,13 +10,14 @@ use serde::Serialize;
 
 use super::Detection;
 use crate::dataset::{Bbox, ImageRecord};
+use crate::files::failed;
 use crate::json::{self, Cursor, Parsed, What};
 
 /// Why a results file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultsError {
     /// The file system refused.
-    #[error("cannot {action} {}: {error}", path.display())]
+    #[error("cannot {action} {}: {}", path.display(), failed(error))]
     Io {
         /// `read` or `write`.
         action: &'static str,

@@ -29,9 +29,10 @@ pub use why::{ChangedImage, ClassThreshold, Sides, Why, why};
 
 use std::path::PathBuf;
 
-use crate::config::RuleMistake;
+use crate::config::{Place, RuleMistake, prefix};
 use crate::dataset::SliceError;
 use crate::detections::coco_results::ResultsError;
+use crate::files::failed;
 use crate::metrics::EvaluateError;
 
 /// Metric values by flat name (`AP`, `AP50/person`, `precision`); `None` is undefined.
@@ -54,8 +55,13 @@ pub enum GateError {
         mistake: RuleMistake,
     },
     /// A rule that cannot act would be a gate that is silently open.
-    #[error("the rule [gate.metrics] {pattern:?} matches no metric of this run; {hint}")]
+    #[error(
+        "{}the rule [gate.metrics] {pattern:?} matches no metric of this run; {hint}",
+        prefix(place.as_ref())
+    )]
     RuleWithoutMetric {
+        /// Where the rule stands, if in a file.
+        place: Option<Place>,
         /// The rule's metric pattern.
         pattern: String,
         /// The nearest names that exist.
@@ -72,10 +78,13 @@ pub enum GateError {
     Why(String),
     /// A rule that judges nothing would be a gate that is silently open.
     #[error(
-        "the rule [gate.metrics] {pattern:?} judges nothing: there is no ground truth for any metric that it \
-         matches; take more images, or the rule out"
+        "{}the rule [gate.metrics] {pattern:?} judges nothing: there is no ground truth for any metric that it \
+         matches; take more images, or the rule out",
+        prefix(place.as_ref())
     )]
     RuleWithoutObjects {
+        /// Where the rule stands, if in a file.
+        place: Option<Place>,
         /// The rule's metric pattern.
         pattern: String,
     },
@@ -84,15 +93,6 @@ pub enum GateError {
     NothingToFind {
         /// How many images were looked at.
         images: usize,
-    },
-    /// Two classes whose metrics would have one name.
-    #[error(
-        "two categories of the ground truth are called {name:?}: their metrics could not be told apart; \
-         rename one"
-    )]
-    ClassTwice {
-        /// Their name.
-        name: String,
     },
     /// A snapshot that was edited, or one of a detgate that counts differently.
     #[error(
@@ -110,7 +110,7 @@ pub enum GateError {
         computed: String,
     },
     /// The file system refused.
-    #[error("cannot {action} {}: {error}", path.display())]
+    #[error("cannot {action} {}: {}", path.display(), failed(error))]
     Io {
         /// `read`, `write` or `remove`.
         action: &'static str,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{GateError, MetricTable};
-use crate::config::Rule;
+use crate::config::{Rule, RuleSet};
 use crate::nearest::nearest;
 
 /// Rules by metric. A metric's name is `METRIC`, `METRIC/CLASS`, and on a slice of the images
@@ -14,18 +14,19 @@ use crate::nearest::nearest;
 /// one with a star for the class, for the slice, for both. A name that looks like a pattern, such as
 /// that of a class with a `*` in it, is taken by its letters first.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Policy(BTreeMap<String, Rule>);
+pub struct Policy(RuleSet);
 
 impl Policy {
     /// A policy that can fail: there is a rule, and every rule demands something.
     ///
     /// # Errors
     /// [`GateError::NoRules`] and [`GateError::BadRule`]: a gate that cannot close is none.
-    pub fn new(rules: BTreeMap<String, Rule>) -> Result<Self, GateError> {
+    pub fn new(rules: impl Into<RuleSet>) -> Result<Self, GateError> {
+        let rules = rules.into();
         if rules.is_empty() {
             return Err(GateError::NoRules);
         }
-        for (pattern, rule) in &rules {
+        for (pattern, rule) in rules.iter() {
             rule.check()
                 .map_err(|mistake| GateError::BadRule { pattern: pattern.clone(), mistake })?;
         }
@@ -54,13 +55,17 @@ impl Policy {
             }
         }
         if let Some(pattern) = unused.first() {
-            let (pattern, hint) = ((*pattern).to_owned(), names.hint(pattern));
-            return Err(GateError::RuleWithoutMetric { pattern, hint });
+            return Err(GateError::RuleWithoutMetric {
+                place: self.0.place(pattern).cloned(),
+                pattern: (*pattern).to_owned(),
+                hint: names.hint(pattern),
+            });
         }
         match defined.iter().find(|(_, defined)| !**defined) {
-            Some((&pattern, _)) => {
-                Err(GateError::RuleWithoutObjects { pattern: pattern.to_owned() })
-            }
+            Some((&pattern, _)) => Err(GateError::RuleWithoutObjects {
+                place: self.0.place(pattern).cloned(),
+                pattern: pattern.to_owned(),
+            }),
             None => Ok(judged),
         }
     }
@@ -126,7 +131,15 @@ impl<'a> Names<'a> {
         let alike: BTreeSet<String> = (self.table.keys().flat_map(|name| self.patterns(name)))
             .filter(|name| shape(name) == shape(pattern))
             .collect();
-        match nearest(pattern, alike.iter().map(String::as_str)) {
+        // A slip is in one part of the name, and the rest of it is meant.
+        let (metric, class) = parts(pattern);
+        let of_class = alike.iter().map(|name| parts(name)).filter(|name| name.1 == class);
+        let of_metric = alike.iter().map(|name| parts(name)).filter(|name| name.0 == metric);
+        let meant = nearest(metric, of_class.map(|name| name.0))
+            .map(|metric| format!("{metric}{class}"))
+            .or_else(|| Some(format!("{metric}{}", nearest(class, of_metric.map(|name| name.1))?)))
+            .or_else(|| nearest(pattern, alike.iter().map(String::as_str)).map(str::to_owned));
+        match meant {
             Some(meant) => format!("did you mean {meant:?}?"),
             None => {
                 let global = self.table.keys().filter(|name| !name.contains(['/', '@']));
@@ -135,4 +148,9 @@ impl<'a> Names<'a> {
             }
         }
     }
+}
+
+/// `AP50` and `/person@night`.
+fn parts(name: &str) -> (&str, &str) {
+    name.split_at(name.find(['/', '@']).unwrap_or(name.len()))
 }

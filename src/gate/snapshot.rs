@@ -148,9 +148,43 @@ struct Version {
     schema: u32,
 }
 
-/// The snapshot without insta's YAML header, which review tools may rewrite.
+/// The snapshot without insta's YAML header, which review tools may rewrite; git may end its lines as
+/// Windows does.
 fn body(text: &str) -> &str {
-    text.strip_prefix("---\n")
-        .and_then(|rest| rest.split_once("\n---\n"))
-        .map_or(text, |(_header, body)| body)
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let is_fence = |line: &str| line.trim_end_matches(['\r', '\n']) == "---";
+    let Some(first) = text.split_inclusive('\n').next().filter(|line| is_fence(line)) else {
+        return text;
+    };
+    let mut at = first.len();
+    for line in text[at..].split_inclusive('\n') {
+        at += line.len();
+        if is_fence(line) {
+            return &text[at..];
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_may_come_with_the_line_ends_of_windows() {
+        let snapshot = Snapshot {
+            schema: SCHEMA,
+            fingerprint: Fingerprint::default(),
+            provenance: Provenance::default(),
+            recorded: Recorded { reason: Some("a\n---\nb".to_owned()), ..Recorded::default() },
+            detections_blake3: None,
+            metrics: MetricTable::from([("AP".to_owned(), Some(0.5))]),
+        };
+        let (text, path) = (snapshot.to_string(), Path::new("b.snap"));
+        let windows = text.replace('\n', "\r\n");
+        for text in [&text, &windows, &format!("\u{feff}{windows}"), &snapshot.body()] {
+            assert_eq!(Snapshot::parse(text, path).unwrap(), snapshot, "{text:?}");
+        }
+        assert!(Snapshot::parse("---\r\nsource: detgate\r\n", path).is_err());
+    }
 }

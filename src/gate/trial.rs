@@ -44,7 +44,7 @@ impl<'d> Trial<'d> {
         images: Vec<&'d ImageRecord>,
     ) -> Result<Self, GateError> {
         let policy = Policy::new(settings.rules.clone())?;
-        check_classes(dataset)?;
+        dataset::check_names(&dataset.categories, &settings.slices)?;
         if images.iter().all(|image| image.ground_truth.is_empty()) {
             return Err(GateError::NothingToFind { images: images.len() });
         }
@@ -108,15 +108,5 @@ impl<'d> Trial<'d> {
             groups: self.groups.as_deref(),
             practical: self.practical,
         }
-    }
-}
-
-/// A metric's name ends in that of its class: two of one name would be one metric.
-fn check_classes(dataset: &Dataset) -> Result<(), GateError> {
-    let mut names: Vec<&str> = dataset.categories.iter().map(|class| class.name.as_str()).collect();
-    names.sort_unstable();
-    match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(GateError::ClassTwice { name: pair[0].to_owned() }),
-        None => Ok(()),
     }
 }

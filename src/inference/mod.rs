@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use crate::dataset::{ImageRecord, image};
 use crate::detections::{Detection, Detector};
+use crate::files::failed;
 
 /// What became of one image.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +40,7 @@ pub enum InferenceError {
     #[error("{0}; or pass --skip-bad-images to leave it out")]
     BadImage(String),
     /// The file cannot be read.
-    #[error("cannot read the image {path}: {error}")]
+    #[error("cannot read the image {path}: {}", failed(error))]
     Read {
         /// The image.
         path: String,

@@ -12,7 +12,7 @@
 //!
 //! [`Fix::AbsentClasses`] and [`Fix::Ties`] mend the first and the third.
 //!
-//! Deliberately absent: how detections are ranked and curves drawn ([`super::ranking`]), and means over
+//! Deliberately absent: how detections are ranked and curves drawn (`ranking`), and means over
 //! the curves ([`super::summary`]).
 
 use std::borrow::Cow;

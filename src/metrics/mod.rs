@@ -103,6 +103,18 @@ pub enum EvaluateError {
         /// How many there are.
         units: usize,
     },
+    /// Of the bootstrap: resampled counts would not fit into 32 bits.
+    #[error(
+        "{count} {what} are more than the bootstrap counts, which is {most}; evaluate fewer images"
+    )]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        count: u64,
+        /// How many there may be.
+        most: u64,
+    },
 }
 
 /// Evaluates the images, in the order of the annotation file, with both protocols.

@@ -7,6 +7,7 @@ use super::{FasterRcnn, FasterRcnnSettings, ModelError, TorchScriptDetector};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, ClassMap};
 use crate::config::{Config, LabelKind, LabelMap, ModelSource};
 use crate::detections::Detector;
+use crate::files::failed;
 
 /// Why there is no detector.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ pub enum LoadError {
         wanted: String,
     },
     /// There is no TorchScript file.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {}", path.display(), failed(error))]
     Read {
         /// The file.
         path: PathBuf,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::files::failed;
+
 /// Why nothing was registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -27,7 +29,7 @@ pub enum RegistryError {
     #[error("cannot register: {0}")]
     Publication(String),
     /// A file to upload could not be read, or not be written to its place.
-    #[error("cannot {action} {}: {error}", path.display())]
+    #[error("cannot {action} {}: {}", path.display(), failed(error))]
     Io {
         /// What was tried.
         action: &'static str,

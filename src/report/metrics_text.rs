@@ -7,7 +7,7 @@
 
 use comfy_table::Table;
 
-use super::terminal::{STYLE, align_numbers, count};
+use super::terminal::{STYLE, align_numbers};
 use crate::matching::coco::{CocoParams, SummaryLimits};
 use crate::matching::lvis::MAX_DETS;
 use crate::metrics::confusion::ConfusionMatrix;
@@ -17,6 +17,7 @@ use crate::metrics::operating_points::ClassPoints;
 use crate::metrics::per_image::ImageResult;
 use crate::metrics::tally::Tally;
 use crate::metrics::{CocoMetrics, CocoSummary};
+use crate::shown::{self, count};
 
 /// Up to so many classes the confusion matrix is shown as a matrix; it would be too wide with more.
 const MATRIX_CLASSES: usize = 10;
@@ -109,7 +110,7 @@ fn class_table<'n, const N: usize>(
     let names = rows.last().into_iter().flat_map(|(_, numbers)| numbers.map(|(name, _)| name));
     let mut table = table(std::iter::once("class").chain(names).map(str::to_owned));
     for (name, numbers) in rows {
-        table.add_row(std::iter::once(shown(name)).chain(numbers.map(|(_, n)| value(n))));
+        table.add_row(std::iter::once(shown::name(name)).chain(numbers.map(|(_, n)| value(n))));
     }
     text(table)
 }
@@ -131,7 +132,7 @@ pub fn operating_points(classes: &[ClassPoints]) -> String {
 }
 
 fn operating_row(class: &ClassPoints) -> Vec<String> {
-    let mut row = vec![shown(&class.name), class.ground_truths.to_string()];
+    let mut row = vec![shown::name(&class.name), class.ground_truths.to_string()];
     match class.best_f1 {
         Some(best) => {
             let Tally { tp, fp, fn_, precision, recall, f1 } = best.tally;
@@ -166,7 +167,7 @@ pub fn confusion(matrix: &ConfusionMatrix) -> String {
 }
 
 fn confusion_matrix(matrix: &ConfusionMatrix) -> String {
-    let classes = matrix.classes.iter().map(|class| shown(&class.name));
+    let classes = matrix.classes.iter().map(|class| shown::name(&class.name));
     let names: Vec<String> = classes.chain(["background".to_owned()]).collect();
     let header = std::iter::once("truth \\ prediction".to_owned()).chain(names.iter().cloned());
     let mut table = table(header);
@@ -188,8 +189,8 @@ fn largest_confusions(matrix: &ConfusionMatrix) -> String {
     for confusion in matrix.largest_confusions(CONFUSIONS) {
         let boxes = matrix.ground_truths(confusion.truth).map(|boxes| boxes.to_string());
         table.add_row([
-            shown(&matrix.classes[confusion.truth].name),
-            shown(&matrix.classes[confusion.prediction].name),
+            shown::name(&matrix.classes[confusion.truth].name),
+            shown::name(&matrix.classes[confusion.prediction].name),
             confusion.count.to_string(),
             boxes.unwrap_or_default(),
         ]);
@@ -205,7 +206,7 @@ pub fn worst_images<'n>(
     let header = ["image", "F1", "precision", "recall", "TP", "FP", "FN"];
     let mut table = table(header.map(str::to_owned));
     for ImageResult { image_id, tally } in images {
-        let name = file_name(*image_id).map_or_else(|| image_id.to_string(), shown);
+        let name = file_name(*image_id).map_or_else(|| image_id.to_string(), shown::name);
         let mut row = vec![name];
         row.extend([tally.f1, tally.precision, tally.recall].map(value));
         row.extend([tally.tp, tally.fp, tally.fn_].map(|n| n.to_string()));
@@ -235,27 +236,6 @@ pub fn details<'n>(
         lines += &format!("\nWorst {images}, score >= {}\n{list}", params.score_thr);
     }
     lines
-}
-
-/// A name as a terminal can show it: on one line, without what would move the cursor or turn the
-/// direction of the text, and not wider than a table can bear.
-fn shown(name: &str) -> String {
-    const WIDEST: usize = 48;
-    let is_hostile = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut text = String::new();
-    for (i, c) in name.chars().enumerate() {
-        if i == WIDEST {
-            return text + "…";
-        }
-        match is_hostile(c) {
-            true => text.extend(c.escape_default()),
-            false => text.push(c),
-        }
-    }
-    text
 }
 
 fn value(value: Option<f64>) -> String {

@@ -1,10 +1,14 @@
 //! The result as a person reads it in a terminal.
 
+use std::collections::HashSet;
+
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use super::{Report, why_text};
 use crate::config::{Correction, Rule, Tier};
 use crate::gate::{Comparison, Demand, Finding, Interval, Judgement, Test, Verdict};
+use crate::metrics::practical::Counts;
+use crate::shown::{self, count, counted};
 
 /// Metrics without a rule that are shown all the same, in this order and before the others.
 const HEADLINE: [&str; 8] =
@@ -19,7 +23,7 @@ pub fn tables(report: &Report) -> String {
     let data = &report.data;
     let mut text = format!(
         "{} on {}, {}",
-        report.checkpoint.checkpoint,
+        shown::name(&report.checkpoint.checkpoint),
         count(data.images, "image"),
         counted(data.ground_truth, "box", "boxes")
     );
@@ -30,11 +34,12 @@ pub fn tables(report: &Report) -> String {
         text += &format!(", {} skipped", count(data.skipped_images.len(), "image"));
     }
     text += &format!(
-        "\n\nscore >= {}, IoU >= {}\n{}\n\n{}\n\n{}{}",
+        "\n\nscore >= {}, IoU >= {}\n{}\n\n{}\n{}\n{}{}",
         report.settings.score_thr,
         report.settings.iou_thr,
         practical_table(report).trim_fmt(),
         gate_table(report).trim_fmt(),
+        left_out(report.judgement),
         report.why.map_or_else(String::new, |why| why_text::text(why, report)),
         verdict(report)
     );
@@ -44,9 +49,9 @@ pub fn tables(report: &Report) -> String {
 fn practical_table(report: &Report) -> Table {
     let mut table = plain(["class", "TP", "FP", "FN", "precision", "recall", "F1", "AP50 approx"]);
     let practical = &report.evaluation.practical;
-    let row = |name: &str, counts: &crate::metrics::practical::Counts, ap: f64| {
+    let row = |name: &str, counts: &Counts, ap: f64| {
         [
-            name.to_owned(),
+            shown::name(name),
             counts.tp.to_string(),
             counts.fp.to_string(),
             counts.fn_.to_string(),
@@ -71,10 +76,10 @@ fn gate_table(report: &Report) -> Table {
     let mut table = plain(header);
     for comparison in shown(judgement) {
         table.add_row([
-            comparison.metric.clone(),
+            shown::name(&comparison.metric),
             value(comparison.baseline),
             value(comparison.candidate),
-            comparison.change.map_or_else(|| "-".to_owned(), signed),
+            comparison.change.map_or_else(|| "-".to_owned(), |change| moved(comparison, change)),
             comparison.interval.map_or_else(String::new, |interval| interval_text(&interval)),
             comparison.rule.as_ref().map_or_else(String::new, allowed),
             comparison.finding.map_or_else(String::new, |found| verdict_cell(comparison, found)),
@@ -104,6 +109,21 @@ fn shown(judgement: &Judgement) -> Vec<&Comparison> {
             || fits.contains(&c.metric.as_str())
     });
     HEADLINE.iter().filter_map(|name| find(name)).chain(shown).collect()
+}
+
+/// What the table does not show, in a line; empty where it shows all.
+fn left_out(judgement: &Judgement) -> String {
+    let shown: HashSet<&str> = shown(judgement).iter().map(|c| c.metric.as_str()).collect();
+    let hidden = || judgement.comparisons.iter().filter(|c| !shown.contains(c.metric.as_str()));
+    let judged = hidden().filter(|c| c.finding.is_some()).count();
+    let waiting = hidden().filter(|c| c.finding.is_none() && c.rule.is_some()).count();
+    let others = hidden().filter(|c| c.rule.is_none()).count();
+    let parts = [(judged, "judged and fine"), (waiting, "not judged"), (others, "without a rule")];
+    let parts = parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}"));
+    match parts.collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => none,
+        parts => format!("metrics that are only in the JSON: {parts}\n"),
+    }
 }
 
 fn falls(comparison: &Comparison) -> f64 {
@@ -165,13 +185,15 @@ pub fn judgement(judgement: &Judgement) -> String {
             format!("INCONCLUSIVE: {} of {rules}\n{}", undecided.len(), lines(undecided))
         }
         Verdict::Incomparable => {
-            format!("INCOMPARABLE with the baseline\n{}", lines(judgement.reasons.clone()))
+            let reasons = judgement.reasons.iter().map(|reason| shown::line(reason));
+            format!("INCOMPARABLE with the baseline\n{}", lines(reasons.collect()))
         }
     };
     let warned =
         |comparison: &&Comparison| format!("warning: {}\n", explain(comparison, judgement));
     let warnings: String = judgement.warnings().iter().map(warned).collect();
-    let noted: String = judgement.notes.iter().map(|note| format!("note: {note}\n")).collect();
+    let note = |note: &String| format!("note: {}\n", shown::line(note));
+    let noted: String = judgement.notes.iter().map(note).collect();
     told + &warnings + &noted
 }
 
@@ -187,33 +209,37 @@ fn broken(judgement: &Judgement) -> Vec<String> {
 }
 
 fn explain(comparison: &Comparison, judgement: &Judgement) -> String {
-    let Comparison { metric, baseline, candidate, .. } = comparison;
-    let (before, after) = (value(*baseline), value(*candidate));
+    let Comparison { baseline, candidate, .. } = comparison;
+    let metric = shown::name(&comparison.metric);
     let worst = comparison.tests.iter().max_by_key(|test| test.finding);
     let Some(test) = worst.filter(|_| comparison.finding != Some(Finding::Missing)) else {
         return match candidate {
             Some(_) => format!(
-                "{metric} is {after}, and the baseline has no value to compare with; bless a run that has, or \
-                 take the rule out"
+                "{metric} is {}, and the baseline has no value to compare with; bless a run that has, or \
+                 take the rule out",
+                value(*candidate)
             ),
             None => format!(
-                "{metric} is undefined (baseline {before}): there is nothing to measure it on; take more \
-                 images, or the rule out"
+                "{metric} is undefined (baseline {}): there is nothing to measure it on; take more \
+                 images, or the rule out",
+                value(*baseline)
             ),
         };
     };
-    let fell = if after < before { "fell" } else { "went" };
+    let (before, after) = apart(*baseline, *candidate);
+    let fell = if candidate < baseline { "fell" } else { "went" };
+    let limit = exact(test.limit);
     let said = match test.demand {
-        Demand::MaxDrop => {
-            format!("{metric} {fell} from {before} to {after}, more than {}", number(test.limit))
-        }
+        Demand::MaxDrop => format!("{metric} {fell} from {before} to {after}, more than {limit}"),
         Demand::MaxRelativeDrop => {
             format!("{metric} {fell} from {before} to {after}, more than {} %", percent(test.limit))
         }
         Demand::MustImproveBy => {
-            format!("{metric} went from {before} to {after}, less than {} up", number(test.limit))
+            format!("{metric} went from {before} to {after}, less than {limit} up")
         }
-        Demand::Min => format!("{metric} is {after}, below {}", number(test.limit)),
+        Demand::Min => {
+            format!("{metric} is {}, below {limit}", apart(*candidate, Some(test.limit)).0)
+        }
     };
     match test.finding {
         Finding::Inconclusive => undecided(comparison, test, judgement),
@@ -234,7 +260,8 @@ fn p_value(test: &Test, judgement: &Judgement) -> String {
 
 /// Why the data cannot tell, and what would.
 fn undecided(comparison: &Comparison, test: &Test, judgement: &Judgement) -> String {
-    let Comparison { metric, change, interval, .. } = comparison;
+    let Comparison { change, interval, .. } = comparison;
+    let metric = shown::name(&comparison.metric);
     let Some(confident) = test.confident else {
         return format!(
             "{metric} rests on too few images to say how far chance moves it; take more"
@@ -243,32 +270,24 @@ fn undecided(comparison: &Comparison, test: &Test, judgement: &Judgement) -> Str
     let interval =
         interval.map_or_else(String::new, |interval| format!(" {}", interval_text(&interval)));
     let allowed = match test.demand {
-        Demand::MaxDrop => format!("a drop of {} is allowed", number(test.limit)),
+        Demand::MaxDrop => format!("a drop of {} is allowed", exact(test.limit)),
         Demand::MaxRelativeDrop => format!("a drop of {} % is allowed", percent(test.limit)),
-        Demand::MustImproveBy => format!("a gain of {} is asked for", number(test.limit)),
-        Demand::Min => format!("at least {} is asked for", number(test.limit)),
+        Demand::MustImproveBy => format!("a gain of {} is asked for", exact(test.limit)),
+        Demand::Min => format!("at least {} is asked for", exact(test.limit)),
     };
     let unit = if judgement.method.grouped { "group" } else { "image" };
     let distance = confident.smallest_detectable;
-    let shown = match test.demand {
-        Demand::MaxDrop => format!("drops of {} and more", number(test.limit + distance)),
-        _ => format!("what is {} or more away from that", number(distance)),
+    let visible = match test.demand {
+        Demand::MaxDrop => format!("drops of {} and more", legible(test.limit + distance)),
+        _ => format!("what is {} or more away from that", legible(distance)),
     };
     let needed = confident.images_needed.map_or_else(String::new, |needed| {
         format!(", about {} would settle this one", count(needed as usize, unit))
     });
     format!(
-        "{metric} changed by {}{interval}; {allowed}; these {unit}s show {shown}{needed}",
+        "{metric} changed by {}{interval}; {allowed}; these {unit}s show {visible}{needed}",
         change.map_or_else(|| "-".to_owned(), signed)
     )
-}
-
-pub(super) fn count(n: usize, noun: &str) -> String {
-    counted(n, noun, &format!("{noun}s"))
-}
-
-fn counted(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 pub(super) fn value(value: Option<f64>) -> String {
@@ -277,6 +296,42 @@ pub(super) fn value(value: Option<f64>) -> String {
 
 fn number(value: f64) -> String {
     format!("{value:.4}")
+}
+
+/// At least 4 digits, and as many as it has: what a user wrote is not rounded.
+fn exact(value: f64) -> String {
+    let text = number(value);
+    if text.parse() == Ok(value) { text } else { value.to_string() }
+}
+
+/// 4 digits, or the first two that are not 0.
+fn legible(value: f64) -> String {
+    let digits = (1 - value.abs().log10().floor() as i32).clamp(4, MOST_DIGITS as i32);
+    if value == 0.0 { number(value) } else { format!("{value:.*}", digits as usize) }
+}
+
+/// Two values with so many digits, at least 4, that they can be told apart.
+fn apart(a: Option<f64>, b: Option<f64>) -> (String, String) {
+    let both = |digits: usize| {
+        [a, b].map(|v| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}")))
+    };
+    let mut texts = (4..=MOST_DIGITS).map(both);
+    let told_apart = if a == b { None } else { texts.find(|[a, b]| a != b) };
+    let [a, b] = told_apart.unwrap_or_else(|| both(4));
+    (a, b)
+}
+
+/// More than so many digits are rounding.
+const MOST_DIGITS: usize = 12;
+
+/// A change; one that breaks a rule is never shown as none.
+fn moved(comparison: &Comparison, change: f64) -> String {
+    let is_broken = comparison.finding.is_some_and(Finding::is_broken);
+    if !is_broken || signed(change) != "+0.0000" {
+        return signed(change);
+    }
+    let sign = if change < 0.0 { '-' } else { '+' };
+    format!("{sign}{}", legible(change.abs()))
 }
 
 pub(super) fn signed(change: f64) -> String {

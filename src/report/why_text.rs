@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use comfy_table::Table;
 
 use super::Report;
-use super::terminal::{align_numbers, count, plain, signed, value};
+use super::terminal::{align_numbers, plain, signed, value};
 use crate::gate::{ChangedImage, ClassThreshold, Why};
 use crate::metrics::losses::FlipKind;
+use crate::metrics::operating_points::OperatingPoint;
+use crate::shown::{self, count};
 
 /// As many as a reader takes in.
 const FEW: usize = 5;
@@ -18,8 +20,8 @@ pub(super) fn text(why: &Why, report: &Report) -> String {
         return String::new();
     }
     let classes = report.evaluation.practical.per_class.iter();
-    let names: HashMap<i64, &str> =
-        classes.map(|class| (class.category_id, class.name.as_str())).collect();
+    let names: HashMap<i64, String> =
+        classes.map(|class| (class.category_id, shown::name(&class.name))).collect();
     let images = |title: &str, images: &[ChangedImage]| {
         if images.is_empty() {
             return String::new();
@@ -71,10 +73,13 @@ fn words(kind: &str) -> &str {
 }
 
 /// `night/12.jpg: 3 more errors: missed person (0.91), new false car (0.88), ...`
-fn changed(image: &ChangedImage, names: &HashMap<i64, &str>) -> String {
-    let change = image.loss.errors_change();
-    let more = if change > 0 { "more" } else { "fewer" };
-    let name = |id: &i64| names.get(id).copied().unwrap_or("another class");
+fn changed(image: &ChangedImage, names: &HashMap<i64, String>) -> String {
+    let errors = match image.loss.errors_change() {
+        0 => "as many errors, on other boxes".to_owned(),
+        more @ 1.. => count(more as usize, "more error"),
+        fewer => count(fewer.unsigned_abs() as usize, "fewer error"),
+    };
+    let name = |id: &i64| names.get(id).map_or("another class", String::as_str);
     let flips = image.loss.flips.iter().take(FEW).map(|flip| {
         let class = name(&flip.category_id);
         let other = flip.other_category_id.as_ref().map_or("another class", name);
@@ -90,8 +95,7 @@ fn changed(image: &ChangedImage, names: &HashMap<i64, &str>) -> String {
     });
     let flips = flips.collect::<Vec<_>>().join(", ");
     let rest = if image.loss.flips.len() > FEW { ", ..." } else { "" };
-    let errors = count(change.unsigned_abs() as usize, &format!("{more} error"));
-    format!("  {}: {errors}: {flips}{rest}\n", image.file_name)
+    format!("  {}: {errors}: {flips}{rest}\n", shown::name(&image.file_name))
 }
 
 /// Calibration, and the thresholds that moved most.
@@ -104,9 +108,7 @@ fn scores(why: &Why) -> String {
         value(before.la_ece),
         value(after.la_ece)
     );
-    let at = |side: &Option<crate::metrics::operating_points::OperatingPoint>| {
-        side.as_ref().and_then(|point| point.score_thr)
-    };
+    let at = |side: &Option<OperatingPoint>| side.as_ref().and_then(|point| point.score_thr);
     let sides = |class: &ClassThreshold| at(&class.sides.baseline).zip(at(&class.sides.candidate));
     let moved = |class: &ClassThreshold| sides(class).map_or(0.0, |(a, b)| (b - a).abs());
     let mut classes: Vec<&ClassThreshold> =
@@ -114,11 +116,35 @@ fn scores(why: &Why) -> String {
     classes.sort_by(|a, b| moved(b).total_cmp(&moved(a)));
     let thresholds = classes.iter().take(FEW).filter_map(|class| {
         let (before, after) = sides(class)?;
-        Some(format!("{} {before:.3} -> {after:.3}", class.name))
+        Some(format!("{} {before:.3} -> {after:.3}", shown::name(&class.name)))
     });
     let thresholds = thresholds.collect::<Vec<_>>().join(", ");
     if !thresholds.is_empty() {
         text += &format!("score of the best F1: {thresholds}\n");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::losses::{Flip, ImageLoss};
+    use crate::metrics::tally::Tally;
+
+    fn said(fp: [u64; 2]) -> String {
+        let bbox = crate::dataset::Bbox { x: 0.0, y: 0.0, w: 9.0, h: 9.0 };
+        let (kind, category_id) = (FlipKind::Missed, 1);
+        let flip = Flip { kind, category_id, other_category_id: None, score: 0.5, bbox };
+        let [before, after] = fp.map(|fp| Tally::new(1, fp, 0));
+        let loss = ImageLoss { image_id: 1, before, after, flips: vec![flip] };
+        let image = ChangedImage { file_name: "a.jpg".to_owned(), loss };
+        changed(&image, &HashMap::from([(1, "car".to_owned())]))
+    }
+
+    #[test]
+    fn the_change_of_an_image_is_a_sentence() {
+        assert_eq!(said([2, 2]), "  a.jpg: as many errors, on other boxes: missed car (0.50)\n");
+        assert_eq!(said([2, 3]), "  a.jpg: 1 more error: missed car (0.50)\n");
+        assert_eq!(said([2, 0]), "  a.jpg: 2 fewer errors: missed car (0.50)\n");
+    }
 }

@@ -356,13 +356,13 @@ fn unusable_class_names_are_refused() {
          (one name a line) into it or its parent"
     );
     for (name, text, sentence) in [
-        ("classes.txt", "", "there is no class name in it"),
+        ("classes.txt", "", "there is no class name in it; give each class one"),
         ("classes.txt", "a\n\nb", "line 2 is blank; each line must hold one class name"),
         ("obj.names", "a\nb\na", "line 3 repeats the class name \"a\" of line 1; rename one"),
-        ("data.yaml", "names: []", "there is no class name in it"),
-        ("data.yaml", "path: x", "there are no \"names\" in it"),
-        ("data.yaml", "- a", "it is not a map with the key \"names\""),
-        ("data.yaml", "", "it is not a map with the key \"names\""),
+        ("data.yaml", "names: []", "there is no class name in it; give each class one"),
+        ("data.yaml", "path: x", "there are no \"names\" in it; add names: [CLASS, ...]"),
+        ("data.yaml", "- a", "it is not a map with the key \"names\"; add names: [CLASS, ...]"),
+        ("data.yaml", "", "it is not a map with the key \"names\"; add names: [CLASS, ...]"),
         ("data.yaml", "names: a", "line 1 must give \"names\" as a list, or as a map by index"),
         ("data.yaml", "x: 1\nnames:\n- a\n- [b]", "line 4 must hold a plain name or number"),
         (
@@ -381,7 +381,7 @@ fn unusable_class_names_are_refused() {
             "\"names\" has 2 classes but no index 1; count from 0 without gaps",
         ),
         ("data.yaml", "names:\n  0: a\n  00: b", "line 3 names class 0 again"),
-        ("data.yaml", "names: [a]\nnc: 2", "line 2 says nc: 2, but there are 1 names"),
+        ("data.yaml", "names: [a]\nnc: 2", "line 2 says nc: 2, but \"names\" lists 1; correct one"),
         ("data.yaml", "nc: two", "line 1 must give \"nc\" as a whole number"),
         ("data.yaml", "nc: 10000000000", "line 1 says nc: 10000000000; give the \"names\""),
         (

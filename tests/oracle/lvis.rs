@@ -1,41 +1,19 @@
 //! LVIS data sets, and what the `lvis` package says about them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use detgate::dataset::{Category, Federation, Frequency, ImageRecord};
 use detgate::detections::Detection;
 use detgate::metrics::lvis::{LvisMetrics, LvisParams, evaluate};
 use serde::Deserialize;
 
-use super::{Annotation, ResultRow, generate, image_of, records};
+use super::{CategoryRow, Dataset, ImageRow, generated_with, recorded_in, views};
 
 /// A data set with the reference's results.
 #[derive(Deserialize)]
 pub struct LvisRecord {
     dataset: Dataset,
     pub lvis: Expectation,
-}
-
-#[derive(Deserialize)]
-struct Dataset {
-    categories: Vec<CategoryRow>,
-    images: Vec<ImageRow>,
-    annotations: Vec<Annotation>,
-    detections: Vec<ResultRow>,
-}
-
-#[derive(Deserialize)]
-struct CategoryRow {
-    id: i64,
-    name: String,
-    frequency: String,
-}
-
-#[derive(Deserialize)]
-struct ImageRow {
-    id: i64,
-    neg_category_ids: Vec<i64>,
-    not_exhaustive_category_ids: Vec<i64>,
 }
 
 /// The package's results; floats as the hexadecimal digits of their bits.
@@ -51,7 +29,7 @@ pub struct Expectation {
 
 /// The fixtures that plain `cargo test` compares with.
 pub fn recorded() -> Vec<(PathBuf, LvisRecord)> {
-    records(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/metrics/lvis"))
+    recorded_in("fixtures/metrics/lvis")
 }
 
 /// As [`super::generated`].
@@ -59,16 +37,12 @@ pub fn generated(
     first_seed: u32,
     count: u32,
 ) -> Option<(tempfile::TempDir, Vec<(PathBuf, LvisRecord)>)> {
-    let folder = generate(first_seed, count, &["--lvis", "--arrays"])?;
-    let records = records(folder.path());
-    assert_eq!(records.len(), count as usize);
-    Some((folder, records))
+    generated_with(&["--lvis", "--arrays"], first_seed, count)
 }
 
 impl LvisRecord {
     pub fn categories(&self) -> Vec<Category> {
-        let categories = self.dataset.categories.iter();
-        categories.map(|c| Category { id: c.id, name: c.name.clone() }).collect()
+        self.dataset.categories()
     }
 
     pub fn federation(&self) -> Federation {
@@ -86,16 +60,13 @@ impl LvisRecord {
         }
     }
 
-    /// Images in file order, each with its rows in file order.
+    /// As [`super::Record::images`].
     pub fn images(&self) -> Vec<(ImageRecord, Vec<Detection>)> {
-        let Dataset { images, annotations, detections, .. } = &self.dataset;
-        images.iter().map(|image| image_of(image.id, annotations, detections, true)).collect()
+        self.dataset.images(true)
     }
 
     pub fn evaluate(&self, params: &LvisParams) -> LvisMetrics {
         let images = self.images();
-        let views: Vec<(&ImageRecord, &[Detection])> =
-            images.iter().map(|(image, dts)| (image, dts.as_slice())).collect();
-        evaluate(&self.categories(), &self.federation(), &views, params).unwrap()
+        evaluate(&self.categories(), &self.federation(), &views(&images), params).unwrap()
     }
 }

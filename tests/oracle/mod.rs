@@ -27,24 +27,35 @@ pub struct Record {
     pub file: PathBuf,
 }
 
+/// A generated data set, for whichever reference.
 #[derive(Deserialize)]
 struct Dataset {
-    categories: Vec<NamedId>,
-    images: Vec<Id>,
+    categories: Vec<CategoryRow>,
+    images: Vec<ImageRow>,
     annotations: Vec<Annotation>,
     detections: Vec<ResultRow>,
+    #[serde(default)]
     params: Params,
 }
 
 #[derive(Deserialize)]
-struct NamedId {
+struct CategoryRow {
     id: i64,
     name: String,
+    /// LVIS'.
+    #[serde(default)]
+    frequency: String,
 }
 
 #[derive(Deserialize)]
-struct Id {
+struct ImageRow {
     id: i64,
+    /// LVIS'.
+    #[serde(default)]
+    neg_category_ids: Vec<i64>,
+    /// LVIS'.
+    #[serde(default)]
+    not_exhaustive_category_ids: Vec<i64>,
 }
 
 #[derive(Deserialize)]
@@ -67,7 +78,7 @@ struct ResultRow {
     score: f64,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Params {
     iou_thrs: Option<Vec<f64>>,
     rec_thrs: Option<Vec<f64>>,
@@ -90,7 +101,25 @@ pub struct CocoExpectation {
     pub digests: [String; 3],
 }
 
-/// Every record of a folder, by file name, with its file.
+/// Every record of a folder of fixtures, by file name, with its file: what plain `cargo test` compares with.
+fn recorded_in<R: DeserializeOwned>(folder: &str) -> Vec<(PathBuf, R)> {
+    records(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+}
+
+/// Generates `count` data sets and runs the references that `options` choose on them, if
+/// `DETGATE_TEST_PYTHON` names a Python with `tests/oracle/requirements.in`. The folder lives as long as
+/// the first result.
+fn generated_with<R: DeserializeOwned>(
+    options: &[&str],
+    first_seed: u32,
+    count: u32,
+) -> Option<(tempfile::TempDir, Vec<(PathBuf, R)>)> {
+    let folder = generate(first_seed, count, options)?;
+    let records = records(folder.path());
+    assert_eq!(records.len(), count as usize);
+    Some((folder, records))
+}
+
 fn records<R: DeserializeOwned>(folder: &Path) -> Vec<(PathBuf, R)> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
@@ -112,16 +141,13 @@ fn with_files(records: Vec<(PathBuf, Record)>) -> Vec<Record> {
 
 /// The fixtures that plain `cargo test` compares with.
 pub fn recorded() -> Vec<Record> {
-    with_files(records(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/metrics")))
+    with_files(recorded_in("fixtures/metrics"))
 }
 
-/// Generates `count` data sets and runs the references on them, if `DETGATE_TEST_PYTHON` names a
-/// Python with `tests/oracle/requirements.in`. The folder lives as long as the first result.
+/// Data sets that are generated now, with what the references say now: see [`generated_with`].
 pub fn generated(first_seed: u32, count: u32) -> Option<(tempfile::TempDir, Vec<Record>)> {
-    let folder = generate(first_seed, count, &["--arrays"])?;
-    let records = with_files(records(folder.path()));
-    assert_eq!(records.len(), count as usize);
-    Some((folder, records))
+    let (folder, records) = generated_with(&["--arrays"], first_seed, count)?;
+    Some((folder, with_files(records)))
 }
 
 /// Runs `record.py` with `options` for `count` seeds, shared among a process per core.
@@ -211,22 +237,33 @@ impl Annotation {
     }
 }
 
-/// The image with the rows that are on it, in file order.
-fn image_of(
-    id: i64,
-    annotations: &[Annotation],
-    rows: &[ResultRow],
-    ignore_key: bool,
-) -> (ImageRecord, Vec<Detection>) {
-    let annotations = annotations.iter().filter(|row| row.image_id == id);
-    let ground_truth = annotations.map(|row| row.ground_truth(ignore_key));
-    let rows = rows.iter().filter(|row| row.image_id == id);
-    let detections = rows.map(|row| Detection {
-        bbox: row.bbox,
-        score: row.score,
-        category_id: row.category_id,
-    });
-    (record(id, ground_truth.collect()), detections.collect())
+impl Dataset {
+    fn categories(&self) -> Vec<Category> {
+        let categories = self.categories.iter();
+        categories.map(|c| Category { id: c.id, name: c.name.clone() }).collect()
+    }
+
+    /// Images in file order, each with its rows in file order.
+    fn images(&self, ignore_key: bool) -> Vec<(ImageRecord, Vec<Detection>)> {
+        self.images.iter().map(|image| self.image(image.id, ignore_key)).collect()
+    }
+
+    fn image(&self, id: i64, ignore_key: bool) -> (ImageRecord, Vec<Detection>) {
+        let annotations = self.annotations.iter().filter(|row| row.image_id == id);
+        let ground_truth = annotations.map(|row| row.ground_truth(ignore_key));
+        let rows = self.detections.iter().filter(|row| row.image_id == id);
+        let detections = rows.map(|row| Detection {
+            bbox: row.bbox,
+            score: row.score,
+            category_id: row.category_id,
+        });
+        (record(id, ground_truth.collect()), detections.collect())
+    }
+}
+
+/// Images as the library takes them.
+fn views(images: &[(ImageRecord, Vec<Detection>)]) -> Vec<(&ImageRecord, &[Detection])> {
+    images.iter().map(|(image, dts)| (image, dts.as_slice())).collect()
 }
 
 impl Record {
@@ -235,18 +272,12 @@ impl Record {
     }
 
     pub fn categories(&self) -> Vec<Category> {
-        let categories = self.dataset.categories.iter();
-        categories.map(|c| Category { id: c.id, name: c.name.clone() }).collect()
+        self.dataset.categories()
     }
 
     /// Images in file order, each with its rows in file order.
     pub fn images(&self) -> Vec<(ImageRecord, Vec<Detection>)> {
-        self.dataset.images.iter().map(|image| self.image(image.id)).collect()
-    }
-
-    fn image(&self, id: i64) -> (ImageRecord, Vec<Detection>) {
-        let Dataset { annotations, detections, params, .. } = &self.dataset;
-        image_of(id, annotations, detections, params.ignore_key)
+        self.dataset.images(self.dataset.params.ignore_key)
     }
 
     pub fn coco_params(&self) -> CocoParams {
@@ -280,8 +311,7 @@ impl Record {
             iou_thr: self.dataset.params.iou_thr.unwrap_or(default.iou_thr),
         };
         let images = self.images();
-        let images: Vec<(&ImageRecord, &[Detection])> =
-            images.iter().map(|(image, dts)| (image, dts.as_slice())).collect();
+        let images = views(&images);
         let both = evaluate(&self.categories(), &images, &practical, coco).unwrap();
         // Matched and dealt in one go, or kept in between: the same in every bit.
         assert_eq!(evaluate_coco(&self.categories(), &images, coco).unwrap(), both.coco);

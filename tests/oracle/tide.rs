@@ -1,14 +1,14 @@
 //! Data sets full of mistakes, and what the package `tidecv` and `calibration_oracle.py` say about them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use detgate::dataset::{Category, ImageRecord};
 use detgate::detections::Detection;
 use detgate::metrics::tide::{Tide, TideParams, tide};
 use serde::Deserialize;
 
-use super::{Dataset, generate, image_of, records};
+use super::{Dataset, generated_with, recorded_in, views};
 
 /// A data set with the reference's results.
 #[derive(Deserialize)]
@@ -55,7 +55,7 @@ pub struct ClassExpectation {
 
 /// The fixtures that plain `cargo test` compares with.
 pub fn recorded() -> Vec<(PathBuf, TideRecord)> {
-    records(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/metrics/tide"))
+    recorded_in("fixtures/metrics/tide")
 }
 
 /// As [`super::generated`].
@@ -63,28 +63,20 @@ pub fn generated(
     first_seed: u32,
     count: u32,
 ) -> Option<(tempfile::TempDir, Vec<(PathBuf, TideRecord)>)> {
-    let folder = generate(first_seed, count, &["--tide"])?;
-    let records = records(folder.path());
-    assert_eq!(records.len(), count as usize);
-    Some((folder, records))
+    generated_with(&["--tide"], first_seed, count)
 }
 
 impl TideRecord {
     pub fn categories(&self) -> Vec<Category> {
-        let categories = self.dataset.categories.iter();
-        categories.map(|c| Category { id: c.id, name: c.name.clone() }).collect()
+        self.dataset.categories()
     }
 
-    /// Images in file order, each with its rows in file order.
+    /// As [`super::Record::images`].
     pub fn images(&self) -> Vec<(ImageRecord, Vec<Detection>)> {
-        let Dataset { images, annotations, detections, .. } = &self.dataset;
-        images.iter().map(|image| image_of(image.id, annotations, detections, false)).collect()
+        self.dataset.images(false)
     }
 
     pub fn evaluate(&self) -> Tide {
-        let images = self.images();
-        let views: Vec<(&ImageRecord, &[Detection])> =
-            images.iter().map(|(image, dts)| (image, dts.as_slice())).collect();
-        tide(&self.categories(), &views, &TideParams::default()).unwrap()
+        tide(&self.categories(), &views(&self.images()), &TideParams::default()).unwrap()
     }
 }

@@ -123,7 +123,7 @@ pub(crate) fn test() -> Result<ExitCode> {
 /// `cargo xtask ci`.
 ///
 /// # Errors
-/// As [`test`].
+/// As [`test()`].
 pub(crate) fn ci() -> Result<ExitCode> {
     let mut steps = Steps::new()?;
     let cargo = cargo();

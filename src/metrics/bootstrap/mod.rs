@@ -19,8 +19,8 @@
 //! for machine translation evaluation*, EMNLP 2004, for pairing: both sides are given the same weights.
 //!
 //! Deliberately absent: intervals, p-values and everything else that is concluded (`gate`); settings
-//! of the COCO protocol: it is always [`CocoParams::default`]; counts of 2^31 and more weighted
-//! detections of one class.
+//! of the COCO protocol: it is always [`CocoParams::default`]; more than 2^27 detections, 2^23 objects or
+//! 2^32 units, which are refused: counts have 32 bits, and a unit may be drawn some times over.
 
 mod coco;
 mod kernel;
@@ -39,6 +39,23 @@ use crate::detections::Detection;
 use crate::matching::coco::{CocoParams, Plan};
 use crate::matching::practical::PracticalParams;
 
+/// Detections of one side: a sixteenth of what 31 bits count. That one unit has nearly all of them *and* is
+/// drawn more than 16 times has a probability below 1/16!.
+const MOST_DETECTIONS: u64 = 1 << 27;
+
+/// Objects: true positives are added up over ten IoU thresholds.
+const MOST_OBJECTS: u64 = MOST_DETECTIONS / 16;
+
+/// Units are drawn as numbers of 32 bits.
+const MOST_UNITS: u64 = u32::MAX as u64;
+
+fn check_count(what: &'static str, count: u64, most: u64) -> Result<(), EvaluateError> {
+    match count > most {
+        true => Err(EvaluateError::TooMany { what, count, most }),
+        false => Ok(()),
+    }
+}
+
 /// One side's detections and ground truth, ranked once per class, ready to be re-weighted.
 pub struct Sample {
     /// Names of the COCO protocol's classes, by ascending id, and the classes; `None` without ground
@@ -56,7 +73,8 @@ impl Sample {
     /// units that they have among all. Runs on rayon's current pool.
     ///
     /// # Errors
-    /// [`EvaluateError`], where two images have the same id, or there is not one unit per image.
+    /// [`EvaluateError`], where two images have the same id, there is not one unit per image, or there
+    /// are more detections or objects than are counted.
     pub fn new(
         categories: &[Category],
         images: &[(&ImageRecord, &[Detection])],
@@ -66,6 +84,11 @@ impl Sample {
         if images.len() != units.len() {
             return Err(EvaluateError::Units { images: images.len(), units: units.len() });
         }
+        let sum = |count: fn(&(&ImageRecord, &[Detection])) -> usize| -> u64 {
+            images.iter().map(|image| count(image) as u64).sum()
+        };
+        check_count("detections", sum(|(_, dts)| dts.len()), MOST_DETECTIONS)?;
+        check_count("objects", sum(|(image, _)| image.ground_truth.len()), MOST_OBJECTS)?;
         let plan = Plan::new(categories, &CocoParams::default())?;
         let rows = images.iter().zip(units);
         let mut rows: Vec<_> = rows.map(|(&(image, dts), &unit)| (image, dts, unit)).collect();
@@ -85,8 +108,10 @@ impl Sample {
     /// Every metric in every replicate. Runs on rayon's current pool.
     ///
     /// # Errors
-    /// [`EvaluateError::UnknownUnit`], where an image's unit is not among those of `weights`.
+    /// [`EvaluateError::UnknownUnit`], where an image's unit is not among those of `weights`;
+    /// [`EvaluateError::TooMany`], where these are more than can be drawn.
     pub fn replicate(&self, weights: &Weights) -> Result<Replicates, EvaluateError> {
+        check_count("units", weights.units() as u64, MOST_UNITS)?;
         if self.least_units > weights.units() {
             let unit = self.least_units - 1;
             return Err(EvaluateError::UnknownUnit { unit, units: weights.units() });
@@ -116,5 +141,24 @@ impl Sample {
     /// `[classes][metrics][replicates]`.
     fn practical(&self, weights: &Drawn) -> Vec<Vec<Vec<f64>>> {
         self.practical.classes.par_iter().map(|class| class.replicate(weights)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_is_counted_is_refused() {
+        let none = Sample::new(&[], &[], &[], &PracticalParams::default()).unwrap();
+        let many = Weights::bootstrap(u32::MAX as usize + 1, 1, 0);
+        let error = none.replicate(&many).unwrap_err().to_string();
+        assert!(
+            error.starts_with("4294967296 units are more than the bootstrap counts"),
+            "{error}"
+        );
+        assert!(check_count("objects", MOST_OBJECTS, MOST_OBJECTS).is_ok());
+        let error = check_count("objects", MOST_OBJECTS + 1, MOST_OBJECTS).unwrap_err();
+        assert!(error.to_string().ends_with("which is 8388608; evaluate fewer images"), "{error}");
     }
 }

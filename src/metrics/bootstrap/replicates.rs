@@ -81,16 +81,6 @@ impl Replicates {
         self.rows.push(row);
     }
 
-    /// How many replicates there are.
-    pub fn len(&self) -> usize {
-        self.replicates
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.replicates == 0
-    }
-
     /// All metrics, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(String::as_str)
@@ -100,21 +90,6 @@ impl Replicates {
     /// was drawn. `None` if there is no such metric.
     pub fn values(&self, name: &str) -> Option<&[f64]> {
         self.names.get(name).map(|&row| &self.rows[row][..])
-    }
-
-    /// `[replicates]`: as [`Self::values`], `None` where undefined.
-    pub fn defined(&self, name: &str) -> Option<impl Iterator<Item = Option<f64>>> {
-        Some(self.values(name)?.iter().map(|&value| (!value.is_nan()).then_some(value)))
-    }
-
-    /// One replicate as [`Evaluation::table`] would have it; empty if there is no such replicate.
-    ///
-    /// [`Evaluation::table`]: crate::metrics::Evaluation::table
-    pub fn table(&self, replicate: usize) -> BTreeMap<String, Option<f64>> {
-        let value = |row: usize| self.rows[row][replicate];
-        let defined = |row: usize| Some(value(row)).filter(|value| !value.is_nan());
-        let names = self.names.iter().filter(|_| replicate < self.replicates);
-        names.map(|(name, &row)| (name.clone(), defined(row))).collect()
     }
 }
 

@@ -29,7 +29,8 @@ enum Scheme {
 impl Weights {
     /// Draws as many units as there are, with replacement: the multiplicities of the bootstrap (Efron,
     /// Annals of Statistics 7, 1979). Replicate `b` depends on `seed`, `b` and `units` alone: it is
-    /// stream `b` of ChaCha8, whose output is fixed by its specification.
+    /// stream `b` of ChaCha8, whose output is fixed by its specification. Of 2^32 units and more nothing
+    /// is drawn: [`Sample::replicate`](super::Sample::replicate) refuses them.
     pub fn bootstrap(units: usize, replicates: usize, seed: u64) -> Self {
         Self { units, replicates, scheme: Scheme::Bootstrap { seed } }
     }
@@ -65,15 +66,6 @@ impl Weights {
             }
             Scheme::Ones => vec![1; self.units],
         }
-    }
-
-    /// How often a unit counts in a replicate; 0 where there is no such unit or replicate. Draws the whole
-    /// replicate: for many units see [`Self::replicate`].
-    pub fn of(&self, replicate: usize, unit: usize) -> u32 {
-        if replicate >= self.replicates {
-            return 0;
-        }
-        self.replicate(replicate).get(unit).copied().unwrap_or(0)
     }
 
     /// Neighbouring replicates, as many at a time as fit well into memory.
@@ -228,12 +220,5 @@ mod tests {
             assert_eq!(column, weights.replicate(LANES + i));
         }
         assert!(drawn.block(1).iter().all(|row| row[3..] == [0; LANES - 3]));
-    }
-
-    #[test]
-    fn a_weight_is_asked_for_by_replicate_and_unit() {
-        let weights = Weights::jackknife(4, 2);
-        assert_eq!((weights.of(0, 1), weights.of(1, 1)), (1, 0));
-        assert_eq!((weights.of(2, 0), weights.of(0, 4)), (0, 0));
     }
 }

@@ -34,25 +34,6 @@ pub enum FlipKind {
     FalsePositiveGone,
 }
 
-impl FlipKind {
-    /// Whether the candidate is worse for it.
-    pub fn is_loss(self) -> bool {
-        matches!(self, Self::Missed | Self::Mislabelled | Self::NewFalsePositive)
-    }
-
-    /// What it is when the sides are swapped.
-    pub fn reversed(self) -> Self {
-        match self {
-            Self::Missed => Self::Found,
-            Self::Mislabelled => Self::Corrected,
-            Self::NewFalsePositive => Self::FalsePositiveGone,
-            Self::Found => Self::Missed,
-            Self::Corrected => Self::Mislabelled,
-            Self::FalsePositiveGone => Self::NewFalsePositive,
-        }
-    }
-}
-
 /// One object or detection on which the sides differ.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Flip {
