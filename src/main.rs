@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => {
             eprintln!("error: {}", shown::lines(&format!("{error:#}")));
-            exit::COULD_NOT_EVALUATE
+            commands::interrupt::exit_code().unwrap_or(exit::COULD_NOT_EVALUATE)
         }
         Err(_panic) => {
             eprintln!("error: this is a bug in detgate; please report it with the lines above");
@@ -48,6 +48,10 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             say(&match flags.of {
                 SchemaOf::Config => json_schema(),
             })?;
+            Ok(exit::PASSED)
+        }
+        Command::Cache(command) => {
+            say(&commands::cache::run(command, &environment)?)?;
             Ok(exit::PASSED)
         }
         Command::Metrics(flags) => {

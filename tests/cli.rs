@@ -205,7 +205,7 @@ fn under_ci_no_baseline_is_written() {
 fn the_number_of_workers_changes_no_byte() {
     let demo = Demo::small();
     let with_workers = |workers: &str| {
-        assert_eq!(demo.eval(&["--workers", workers]).code(), 4);
+        assert_eq!(demo.eval(&["--no-cache", "--workers", workers]).code(), 4);
         let detections = std::fs::read(demo.path("reports/evaluation.detections.json")).unwrap();
         let written = (demo.report(), detections);
         std::fs::remove_dir_all(demo.path("reports")).unwrap();

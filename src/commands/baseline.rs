@@ -37,7 +37,8 @@ fn registered(
     environment: &Environment,
 ) -> anyhow::Result<Option<Kept>> {
     use detgate::registry::fetch_baseline;
-    let settings = super::register::settings(config, environment)?;
+    let careful = super::interrupt::careful()?;
+    let settings = super::register::settings(config, environment, &careful)?;
     let folder = tempfile::tempdir()?;
     match fetch_baseline(reference, &settings, folder.path())? {
         Some(path) => read(&path),

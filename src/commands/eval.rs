@@ -1,19 +1,20 @@
 //! `detgate eval`: configuration, data, model, inference, metrics, verdict, report, registration.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use detgate::config::{BaselineSource, Config, Environment, EvalFlags};
 use detgate::dataset::{self, Category, Classes, Dataset, ImageRecord};
-use detgate::detections::{Detection, Detector, coco_results};
+use detgate::detections::{Detection, coco_results};
 use detgate::gate::stored::Stored;
 use detgate::gate::{self, Fingerprint, MetricTable, Snapshot, Trial};
-use detgate::inference::{self, ImageResult};
+use detgate::inference::ImageResult;
 use detgate::matching::practical::PracticalParams;
-use detgate::report::{self, DataSummary, Progress, Report, SkippedImage, terminal};
+use detgate::report::{self, DataSummary, Report, SkippedImage, terminal};
 
-use super::{baseline, bless, origin, register};
+use super::predictions::{self, Predictions};
+use super::{baseline, bless, origin, partial, register};
 use crate::{exit_code, say};
 
 /// The pipeline.
@@ -27,10 +28,12 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     let trial_on = |images| Trial::new(&config.gate, practical, &dataset, images);
     trial_on(dataset.images.iter().collect())?.check()?;
     let kept = baseline::load(&config, environment)?;
-    let (detector, model_file) = load_detector(&config)?;
-    // Before inference: a training run may put another checkpoint in its place meanwhile.
-    let provenance = origin::provenance(&model_file)?;
-    let results = infer(&config, &dataset, detector.as_ref(), flags.quiet)?;
+    let Predictions { results, provenance, model_file } =
+        predictions::obtain(&config, &dataset, environment, flags.quiet)?;
+    if results.iter().any(Option::is_none) {
+        return partial::finish(&config, &dataset, &results, &provenance);
+    }
+    let results: Vec<ImageResult> = results.into_iter().flatten().collect();
     let images = evaluated(&dataset, &results);
     let stored = Stored::pack(images.iter().map(|(image, found)| (image.id, *found)))?;
     let candidate = Snapshot {
@@ -50,7 +53,7 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     let skipped = skipped(&dataset, &results);
     let report = Report::of(&assessment, DataSummary::of(&images, skipped), practical);
     say(&if flags.quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
-    write_report(&config, &report, &images)?;
+    write_report(&config, &report.to_json()?, &images)?;
     let judgement = &assessment.judgement;
     if let BaselineSource::File(path) = &config.gate.baseline {
         let candidate = report::for_review(judgement);
@@ -72,7 +75,7 @@ fn with_images<'a>(images: &[Evaluated<'a>], dts: &'a [Cow<[Detection]>]) -> Vec
     std::iter::zip(images, dts).map(|((image, _), dts)| (*image, dts.as_ref())).collect()
 }
 
-fn load_dataset(config: &Config) -> anyhow::Result<Dataset> {
+pub(crate) fn load_dataset(config: &Config) -> anyhow::Result<Dataset> {
     let classes = match config.all_categories {
         true => Classes::FromFile,
         false => Classes::Only(
@@ -81,23 +84,16 @@ fn load_dataset(config: &Config) -> anyhow::Result<Dataset> {
                 .collect(),
         ),
     };
-    Ok(dataset::load(&config.ground_truth, &config.images, &classes, config.max_images)?)
+    let Config { ground_truth, images, max_images, .. } = config;
+    Ok(match config.detections {
+        // Whoever has the detections need not have the images.
+        Some(_) => dataset::load_annotations(ground_truth, &classes, *max_images)?,
+        None => dataset::load(ground_truth, images, &classes, *max_images)?,
+    })
 }
 
 /// An image that was evaluated, and what was found on it.
-type Evaluated<'a> = (&'a ImageRecord, &'a [Detection]);
-
-fn infer(
-    config: &Config,
-    dataset: &Dataset,
-    detector: &dyn Detector,
-    quiet: bool,
-) -> anyhow::Result<Vec<ImageResult>> {
-    let progress = Progress::new(dataset.images.len(), quiet);
-    let settings =
-        inference::Settings { workers: config.workers, skip_bad_images: config.skip_bad_images };
-    Ok(inference::run(detector, &dataset.images, settings, || progress.advance())?)
-}
+pub(crate) type Evaluated<'a> = (&'a ImageRecord, &'a [Detection]);
 
 /// The images that could be decoded.
 fn evaluated<'a>(dataset: &'a Dataset, results: &'a [ImageResult]) -> Vec<Evaluated<'a>> {
@@ -117,21 +113,15 @@ fn skipped(dataset: &Dataset, results: &[ImageResult]) -> Vec<SkippedImage> {
 }
 
 /// The JSON report, and the detections beside it.
-fn write_report(config: &Config, report: &Report, images: &[Evaluated]) -> anyhow::Result<()> {
-    report::write(&config.report, &report.to_json()?).with_context(|| {
+pub(crate) fn write_report(
+    config: &Config,
+    json: &str,
+    images: &[Evaluated],
+) -> anyhow::Result<()> {
+    report::write(&config.report, json).with_context(|| {
         format!("cannot write the report {}; pass --report FILE", config.report.display())
     })?;
     let detections = config.report.with_extension("detections.json");
     coco_results::write(&detections, images.iter().map(|(image, found)| (image.id, *found)))?;
     Ok(())
-}
-
-#[cfg(feature = "torch")]
-fn load_detector(config: &Config) -> anyhow::Result<(Box<dyn Detector>, PathBuf)> {
-    Ok(detgate::model::load(config)?)
-}
-
-#[cfg(not(feature = "torch"))]
-fn load_detector(_config: &Config) -> anyhow::Result<(Box<dyn Detector>, PathBuf)> {
-    anyhow::bail!("this detgate was built without the feature `torch`; use `cargo xtask eval`")
 }

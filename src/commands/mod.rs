@@ -2,8 +2,12 @@
 
 mod baseline;
 pub(crate) mod bless;
+pub(crate) mod cache;
 pub(crate) mod compare;
 pub(crate) mod eval;
+pub(crate) mod interrupt;
 pub(crate) mod metrics;
 mod origin;
+mod partial;
+mod predictions;
 mod register;

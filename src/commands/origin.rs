@@ -12,11 +12,26 @@ pub(crate) fn provenance(model_file: &Path) -> anyhow::Result<Provenance> {
     hasher
         .update_mmap(model_file)
         .with_context(|| format!("cannot read {}", model_file.display()))?;
-    Ok(Provenance {
-        checkpoint: model_file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        checkpoint_blake3: hasher.finalize().to_hex().to_string(),
+    Ok(provenance_of(model_file, &hasher.finalize()))
+}
+
+/// As [`provenance`], of a file whose digest is known.
+pub(crate) fn provenance_of(model_file: &Path, digest: &blake3::Hash) -> Provenance {
+    Provenance {
+        checkpoint: file_name(model_file),
+        checkpoint_blake3: digest.to_hex().to_string(),
         engine: format!("{ENGINE}, {}", cpu()),
-    })
+    }
+}
+
+/// What stands for the engine where another framework found the objects: the file that says so.
+pub(crate) fn results_file(path: &Path) -> anyhow::Result<String> {
+    let digest = provenance(path)?.checkpoint_blake3;
+    Ok(format!("another framework: {}, BLAKE3 {digest}", file_name(path)))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(feature = "torch")]

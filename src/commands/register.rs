@@ -4,7 +4,7 @@ use std::path::Path;
 #[cfg(feature = "mlflow")]
 use std::path::PathBuf;
 #[cfg(feature = "mlflow")]
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
 #[cfg(feature = "mlflow")]
 use anyhow::Context;
@@ -16,6 +16,8 @@ use detgate::metrics::Evaluation;
 #[cfg(feature = "mlflow")]
 use detgate::registry;
 
+#[cfg(feature = "mlflow")]
+use super::interrupt;
 #[cfg(feature = "mlflow")]
 use crate::{note, say};
 
@@ -58,7 +60,9 @@ pub(crate) fn run(
         registry::Files { checkpoint: model_file, report: &config.report, detections: stored };
     let publication =
         registry::publication(passed, evaluation, config, registry_config, files, run_name);
-    let settings = settings(config, environment)?;
+    // The first signal ends a registration in order.
+    let careful = interrupt::careful()?;
+    let settings = settings(config, environment, &careful)?;
     let registered = registry::publish(passed, &publication, &settings)
         .context("the gate passed, but the model was not registered")?;
     say(&format!(
@@ -76,6 +80,7 @@ pub(crate) fn run(
 pub(crate) fn settings(
     config: &Config,
     environment: &Environment,
+    careful: &interrupt::Careful,
 ) -> anyhow::Result<registry::RegistrySettings> {
     let uri = registry::TrackingUri::parse(&config.tracking_uri, &config.root)?;
     let environment = environment.clone();
@@ -84,7 +89,7 @@ pub(crate) fn settings(
         environment.mlflow_password.as_deref(),
         environment.mlflow_token.as_deref(),
     );
-    let interrupted = watch_signals()?;
+    let interrupted = Arc::clone(careful.interrupted());
     let python = Box::new(move || mlflow_python(&environment));
     Ok(registry::RegistrySettings {
         credentials,
@@ -92,19 +97,6 @@ pub(crate) fn settings(
         on_event: Arc::new(announce()),
         ..registry::RegistrySettings::new(uri, python)
     })
-}
-
-/// The first SIGINT or SIGTERM ends a registration in order, the second ends the process.
-#[cfg(feature = "mlflow")]
-fn watch_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let code = 128 + signal;
-        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&interrupted))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&interrupted)))
-            .context("cannot watch for signals")?;
-    }
-    Ok(interrupted)
 }
 
 /// Says, once, what takes long enough for a person to wonder.

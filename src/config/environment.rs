@@ -12,6 +12,12 @@ pub struct Environment {
     pub ci: bool,
     /// `INSTA_UPDATE`: what happens to a baseline that a run does not agree with.
     pub snapshot_update: SnapshotUpdate,
+    /// The user's cache folder: `DETGATE_CACHE_DIR`, else `detgate` in the platform's place for such
+    /// things; `None` where nothing says where that is.
+    pub cache: Option<PathBuf>,
+    /// Variables by which libtorch, oneDNN and MKL choose their kernels, and so results; those that are
+    /// set, by name.
+    pub kernels: Vec<(&'static str, String)>,
     /// `DETGATE_MLFLOW_PYTHON`: a Python that has MLflow.
     pub mlflow_python: Option<PathBuf>,
     /// `DETGATE_MLFLOW_PROVISION`: a program that, given `mlflow-python`, prints the path of a Python
@@ -52,6 +58,15 @@ impl SnapshotUpdate {
     }
 }
 
+const KERNELS: [&str; 6] = [
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_DEBUG_CPU_TYPE",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+];
+
 impl Environment {
     /// Reads the process's environment.
     ///
@@ -66,11 +81,13 @@ impl Environment {
     /// # Errors
     /// [`ConfigError::InstaUpdate`].
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let get = |name| lookup(name).filter(|value| !value.is_empty());
+        let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let says_yes = |value: String| value != "0" && !value.eq_ignore_ascii_case("false");
         Ok(Self {
             snapshot_update: SnapshotUpdate::of(get("INSTA_UPDATE").as_deref())?,
             ci: ["CI", "TF_BUILD"].iter().filter_map(|name| get(name)).any(says_yes),
+            cache: super::cache::folder(get),
+            kernels: KERNELS.iter().filter_map(|name| Some((*name, get(name)?))).collect(),
             mlflow_python: get("DETGATE_MLFLOW_PYTHON").map(PathBuf::from),
             mlflow_provision: get("DETGATE_MLFLOW_PROVISION").map(PathBuf::from),
             mlflow_username: get("MLFLOW_TRACKING_USERNAME"),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::cache::ByteSize;
 use super::gate::{REPLICATES, is_replicates};
 use super::metrics::{THREADS, THREADS_WORDS};
 use super::{Fixes, Judge};
@@ -19,7 +20,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 passed, 1 regressed, 2 could not evaluate, 3 inconclusive,
-            4 no baseline or not comparable with it, 70 a bug in detgate";
+            4 no baseline or not comparable with it, 70 a bug in detgate,
+            130 or 143 interrupted by SIGINT or SIGTERM";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -32,6 +34,9 @@ pub enum Command {
     Metrics(Box<MetricsFlags>),
     /// Judge one results file against another; needs no project and no model
     Compare(Box<CompareFlags>),
+    /// Predictions that are kept, so that a model does not run twice on an image
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Print the JSON Schema of a file, for editors and other checks
     Schema(SchemaFlags),
 }
@@ -99,6 +104,9 @@ pub struct EvalFlags {
     /// Evaluate an exported TorchScript detector instead of a checkpoint
     #[arg(long, value_name = "FILE")]
     pub torchscript: Option<PathBuf>,
+    /// Evaluate what another framework found: a COCO results file; registered only with --checkpoint
+    #[arg(long, value_name = "FILE", conflicts_with = "torchscript")]
+    pub detections: Option<PathBuf>,
     /// What the labels of the TorchScript detector are
     #[arg(long, value_name = "KIND")]
     pub torchscript_labels: Option<LabelKind>,
@@ -135,6 +143,12 @@ pub struct EvalFlags {
     /// Count and list images that cannot be decoded instead of stopping
     #[arg(long)]
     pub skip_bad_images: bool,
+    /// Neither use nor keep predictions
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Read every file again, even if it seems to be unchanged
+    #[arg(long, conflicts_with = "no_cache")]
+    pub verify_cache: bool,
     /// Where the JSON report goes
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -167,6 +181,22 @@ pub struct BlessFlags {
     /// Accept it even if it regressed
     #[arg(long)]
     pub force: bool,
+}
+
+/// `detgate cache`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum CacheCommand {
+    /// List what is kept: the model, its settings, images, size, last use
+    Ls,
+    /// Remove what was not used for longest; nothing that a running evaluation uses
+    Gc {
+        /// What may stay, such as 2GB or 500MB [default: 2GB]
+        #[arg(long, value_name = "SIZE")]
+        max_size: Option<ByteSize>,
+        /// Remove everything
+        #[arg(long, conflicts_with = "max_size")]
+        all: bool,
+    },
 }
 
 /// What a TorchScript detector's labels mean.

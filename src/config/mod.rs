@@ -3,6 +3,7 @@
 //! Nothing below this module knows a default or reads an environment variable. Deliberately absent:
 //! any look into the data or the model.
 
+mod cache;
 mod compare;
 mod environment;
 mod fixes;
@@ -20,14 +21,15 @@ mod settings;
 
 use std::path::{Path, PathBuf};
 
+pub use cache::{ByteSize, CacheConfig};
 pub use compare::CompareConfig;
 #[cfg(feature = "harness")]
 pub(crate) use compare::policy_file;
 pub use environment::{Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
-    BlessFlags, Cli, Command, CompareFlags, EvalFlags, GateFlags, LabelKind, MetricsFlags,
-    OutputFormat, ProjectFlags, SchemaFlags, SchemaOf,
+    BlessFlags, CacheCommand, Cli, Command, CompareFlags, EvalFlags, GateFlags, LabelKind,
+    MetricsFlags, OutputFormat, ProjectFlags, SchemaFlags, SchemaOf,
 };
 pub use gate::{BaselineSource, Correction, GateConfig, Interval, Judge};
 pub(crate) use metrics::linspace;
@@ -123,6 +125,15 @@ pub enum ModelSource {
     TorchScript(PathBuf, LabelKind),
 }
 
+/// What another framework found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherDetections {
+    /// A COCO results file.
+    pub path: PathBuf,
+    /// The model that found it, which is registered if it passes.
+    pub checkpoint: Option<PathBuf>,
+}
+
 /// The model's input and normalisation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preprocessing {
@@ -164,10 +175,14 @@ pub struct Config {
     pub max_images: Option<usize>,
     /// Where the model comes from.
     pub model: ModelSource,
+    /// Detections of another framework, evaluated instead of a model's.
+    pub detections: Option<OtherDetections>,
     /// The model's input.
     pub preprocessing: Preprocessing,
     /// Worker threads, at least 1.
     pub workers: usize,
+    /// What is kept of earlier runs.
+    pub cache: CacheConfig,
     /// Go on past images that cannot be decoded.
     pub skip_bad_images: bool,
     /// The practical protocol's least score.
@@ -221,6 +236,11 @@ impl Config {
             all_categories: flags.all_categories || settings.data.all_categories,
             max_images: (max_images > 0).then_some(max_images),
             model: model(flags, &settings, cwd, &root),
+            detections: flags.detections.as_ref().map(|path| OtherDetections {
+                path: cwd.join(path),
+                checkpoint: flags.checkpoint.as_ref().map(|path| cwd.join(path)),
+            }),
+            cache: settings.cache.resolve(flags),
             preprocessing: Preprocessing {
                 min_size: flags.min_size.unwrap_or(settings.model.min_size),
                 max_size: flags.max_size.unwrap_or(settings.model.max_size),
@@ -233,7 +253,7 @@ impl Config {
             gate: settings.gate.resolve(&flags.project, &flags.gate, cwd, &root)?,
             report: rebase(flags.report.as_ref(), cwd, &settings.report.path, &root),
             tracking_uri: tracking_uri(flags, &settings),
-            registry: registry(flags, &settings, &project),
+            registry: registry(flags, &settings, &project, &mut notices),
             target_classes: project.target_classes,
             label_map,
             root,
@@ -357,8 +377,16 @@ fn registry(
     flags: &EvalFlags,
     settings: &settings::Settings,
     project: &project::ProjectFile,
+    notices: &mut Vec<String>,
 ) -> Option<RegistryConfig> {
     if flags.no_register || !settings.registry.register {
+        return None;
+    }
+    if flags.detections.is_some() && flags.checkpoint.is_none() {
+        notices.push(
+            "nothing will be registered: --detections names no model; pass --checkpoint beside it"
+                .to_owned(),
+        );
         return None;
     }
     let name = project.project_name.clone().unwrap_or_else(|| project.target_classes.join("_"));

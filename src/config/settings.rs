@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cache::Cache;
 use super::gate::Gate;
 use super::{ConfigError, LabelKind, mistakes};
 
@@ -19,6 +20,7 @@ pub(super) struct Settings {
     pub(super) data: Data,
     pub(super) model: Model,
     pub(super) inference: Inference,
+    pub(super) cache: Cache,
     pub(super) practical: Practical,
     pub(super) gate: Gate,
     pub(super) report: Report,

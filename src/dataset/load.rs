@@ -78,6 +78,27 @@ pub fn load(
     classes: &Classes,
     max_images: Option<usize>,
 ) -> Result<Dataset, DatasetError> {
+    let mut dataset = load_annotations(path, classes, max_images)?;
+    let invalid = |what: String| DatasetError::Invalid { path: path.to_owned(), what };
+    for image in &mut dataset.images {
+        if image.file_name.is_empty() {
+            return Err(invalid(format!("image {} has no \"file_name\"; add one", image.id)));
+        }
+        image.path = images.join(&image.file_name);
+    }
+    require_files(&dataset.images, images)?;
+    Ok(dataset)
+}
+
+/// As [`load`], where no image need exist.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_annotations(
+    path: &Path,
+    classes: &Classes,
+    max_images: Option<usize>,
+) -> Result<Dataset, DatasetError> {
     let mut dataset = read(path, classes, Fixes::default())?;
     let invalid = |what: String| DatasetError::Invalid { path: path.to_owned(), what };
     require_listed(&dataset, classes).map_err(invalid)?;
@@ -90,13 +111,6 @@ pub fn load(
                 .to_owned(),
         ));
     }
-    for image in &mut dataset.images {
-        if image.file_name.is_empty() {
-            return Err(invalid(format!("image {} has no \"file_name\"; add one", image.id)));
-        }
-        image.path = images.join(&image.file_name);
-    }
-    require_files(&dataset.images, images)?;
     Ok(dataset)
 }
 

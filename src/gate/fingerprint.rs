@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::config::{Config, Preprocessing};
 use crate::dataset::Dataset;
 use crate::inference::ImageResult;
 use crate::matching::practical::PracticalParams;
 
 /// By whose rules is counted; another name when a metric changes its meaning.
 const PROTOCOL: &str = "coco: pycocotools 2.0.11; practical: 1";
+
+/// A fact that cannot be known; it is said, and compared with nothing.
+const NOT_KNOWN: &str = "not known";
 
 /// Named facts about a run: digests of the ground truth and images, thresholds, the class map,
 /// preprocessing. Two runs are comparable when every fact is equal.
@@ -22,18 +25,20 @@ impl Fingerprint {
     /// The facts of a run: what was evaluated, how it was given to the model, what was counted.
     /// The model itself is not among them: it is what is compared.
     pub fn of_run(config: &Config, dataset: &Dataset, results: &[ImageResult]) -> Self {
-        let mut images = blake3::Hasher::new();
-        for (image, result) in std::iter::zip(&dataset.images, results) {
-            images.update(format!("{} {}\n", image.id, result.digest).as_bytes());
-        }
         let skipped = results.iter().filter(|result| result.outcome.is_err()).count();
         let mut fingerprint = Self::default();
         let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
         fingerprint.record_evaluation(dataset, results.len(), practical);
-        fingerprint.record("image_bytes_blake3", images.finalize().to_hex());
         fingerprint.record("skipped_images", skipped);
-        fingerprint.record("min_size", config.preprocessing.min_size);
-        fingerprint.record("max_size", config.preprocessing.max_size);
+        let facts = ["image_bytes_blake3", "min_size", "max_size"];
+        let values = match digest_of_images(dataset, results) {
+            Some(digest) => {
+                let Preprocessing { min_size, max_size, .. } = config.preprocessing;
+                [digest.to_hex().to_string(), min_size.to_string(), max_size.to_string()]
+            }
+            None => facts.map(|_| NOT_KNOWN.to_owned()),
+        };
+        std::iter::zip(facts, values).for_each(|(name, value)| fingerprint.record(name, value));
         fingerprint
     }
 
@@ -64,12 +69,17 @@ impl Fingerprint {
         &self.0
     }
 
-    /// One sentence per fact that differs or that only one side has; empty when comparable.
+    /// One sentence per fact that differs or that only one side has; empty when comparable. What a side
+    /// cannot know does not differ: another framework's results do not tell from what they were made.
     pub fn differences(&self, candidate: &Self) -> Vec<String> {
         let names =
             self.0.keys().chain(candidate.0.keys().filter(|name| !self.0.contains_key(*name)));
         names
-            .filter(|name| self.0.get(*name) != candidate.0.get(*name))
+            .filter(|name| {
+                let sides = [self.0.get(*name), candidate.0.get(*name)];
+                let unknown = sides.iter().flatten().any(|value| *value == NOT_KNOWN);
+                !unknown && sides[0] != sides[1]
+            })
             .map(|name| {
                 let side = |facts: &BTreeMap<String, String>| {
                     facts.get(name).map_or_else(|| "not recorded".to_owned(), Clone::clone)
@@ -80,9 +90,18 @@ impl Fingerprint {
     }
 }
 
+/// Of the bytes of every image; `None` where these are not known.
+fn digest_of_images(dataset: &Dataset, results: &[ImageResult]) -> Option<blake3::Hash> {
+    let mut images = blake3::Hasher::new();
+    for (image, result) in std::iter::zip(&dataset.images, results) {
+        images.update(format!("{} {}\n", image.id, result.digest?).as_bytes());
+    }
+    Some(images.finalize())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Fingerprint;
+    use super::{Fingerprint, NOT_KNOWN};
 
     fn facts(pairs: &[(&str, &str)]) -> Fingerprint {
         let mut fingerprint = Fingerprint::default();
@@ -101,5 +120,14 @@ mod tests {
             ["images: baseline aa, candidate bb", "subset: baseline not recorded, candidate 300"]
         );
         assert!(baseline.differences(&baseline).is_empty());
+    }
+    #[test]
+    fn what_a_side_cannot_know_does_not_differ_but_all_else_does() {
+        let baseline = facts(&[("images", "aa"), ("min_size", "800"), ("score_thr", "0.5")]);
+        let candidate =
+            facts(&[("images", NOT_KNOWN), ("min_size", NOT_KNOWN), ("score_thr", "0.3")]);
+        let expected = ["score_thr: baseline 0.5, candidate 0.3"];
+        assert_eq!(baseline.differences(&candidate), expected);
+        assert_eq!(candidate.differences(&baseline).len(), 1);
     }
 }

@@ -18,8 +18,8 @@ use crate::files::failed;
 /// What became of one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageResult {
-    /// BLAKE3 of the file's bytes.
-    pub digest: blake3::Hash,
+    /// BLAKE3 of the file's bytes; `None` where the file was not read, but another framework's results.
+    pub digest: Option<blake3::Hash>,
     /// What the detector said, or why the image could not be decoded, without its path.
     pub outcome: Result<Vec<Detection>, String>,
 }
@@ -157,7 +157,7 @@ fn infer(
 ) -> Result<ImageResult, InferenceError> {
     let shown = || path.display().to_string();
     let bytes = bytes.map_err(|error| InferenceError::Read { path: shown(), error })?;
-    let digest = blake3::hash(&bytes);
+    let digest = Some(blake3::hash(&bytes));
     let pixels = match image::decode_bytes(&bytes) {
         Ok(pixels) => pixels,
         Err(error) => {

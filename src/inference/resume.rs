@@ -32,7 +32,7 @@ pub fn recall(
             Err(reason) if !settings.skip_bad_images => {
                 Err(InferenceError::bad_image(&image.path, reason))
             }
-            outcome => Ok(Some(ImageResult { digest: *digest, outcome: outcome.clone() })),
+            outcome => Ok(Some(ImageResult { digest: Some(*digest), outcome: outcome.clone() })),
         }
     };
     images.iter().zip(&digests).map(result).collect()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{FasterRcnn, FasterRcnnSettings, ModelError, TorchScriptDetector};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, ClassMap};
-use crate::config::{Config, LabelKind, LabelMap, ModelSource};
+use crate::config::{Config, LabelKind, LabelMap, ModelSource, Preprocessing};
 use crate::detections::Detector;
 use crate::files::failed;
 
@@ -54,6 +54,31 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`], naming the file.
 pub fn load(config: &Config) -> Result<(Box<dyn Detector>, PathBuf), LoadError> {
+    let model = open(config)?;
+    let path = model.path.clone();
+    Ok((model.load()?, path))
+}
+
+/// A model that was found and has the project's classes; its weights are not in memory yet.
+#[derive(Debug)]
+pub struct Opened {
+    path: PathBuf,
+    kind: Kind,
+    /// From label to category id; `None` where labels are category ids.
+    labels: Option<BTreeMap<i64, i64>>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Checkpoint(Checkpoint, FasterRcnnSettings),
+    TorchScript,
+}
+
+/// Finds the model that `config` names, and reads as much of it as is needed to know its classes.
+///
+/// # Errors
+/// [`LoadError`], naming the file.
+pub fn open(config: &Config) -> Result<Opened, LoadError> {
     let path = match &config.model {
         ModelSource::TorchScript(path, labels) => return torchscript(path, *labels, config),
         ModelSource::Checkpoint(path) => path.clone(),
@@ -61,16 +86,56 @@ pub fn load(config: &Config) -> Result<(Box<dyn Detector>, PathBuf), LoadError> 
     };
     let checkpoint = checkpoint::load(&path)?;
     let (labels, num_classes) = labels(&checkpoint, config)?;
+    let Preprocessing { min_size, max_size, norm_eps } = config.preprocessing;
     let settings = FasterRcnnSettings {
-        min_size: config.preprocessing.min_size as usize,
-        max_size: config.preprocessing.max_size as usize,
-        norm_eps: config.preprocessing.norm_eps,
+        min_size: min_size as usize,
+        max_size: max_size as usize,
+        norm_eps,
         num_classes,
         ..FasterRcnnSettings::torchvision()
     };
-    let detector = FasterRcnn::new(&checkpoint.state_dict, &settings, labels)
-        .map_err(|error| LoadError::Model { path: path.clone(), error })?;
-    Ok((Box::new(detector), path))
+    Ok(Opened { path, kind: Kind::Checkpoint(checkpoint, settings), labels: Some(labels) })
+}
+
+impl Opened {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Everything but the file's contents, the code and the machine that changes what the detector finds,
+    /// by name: what predictions that are kept depend on.
+    pub fn facts(&self) -> [(&'static str, String); 2] {
+        let model = match &self.kind {
+            Kind::Checkpoint(_, settings) => format!("{settings:?}"),
+            Kind::TorchScript => "TorchScript".to_owned(),
+        };
+        let labels = match &self.labels {
+            None => "category ids".to_owned(),
+            Some(map) => {
+                let pairs = map.iter().map(|(label, category)| format!("{label}={category}"));
+                pairs.collect::<Vec<_>>().join(" ")
+            }
+        };
+        [("model", model), ("labels", labels)]
+    }
+
+    /// Loads the weights.
+    ///
+    /// # Errors
+    /// [`LoadError`], naming the file.
+    pub fn load(self) -> Result<Box<dyn Detector>, LoadError> {
+        let Self { path, kind, labels } = self;
+        Ok(match kind {
+            Kind::Checkpoint(checkpoint, settings) => Box::new(
+                FasterRcnn::new(&checkpoint.state_dict, &settings, labels.unwrap_or_default())
+                    .map_err(|error| LoadError::Model { path, error })?,
+            ),
+            Kind::TorchScript => {
+                Box::new(TorchScriptDetector::load(&path, labels).map_err(LoadError::TorchScript)?)
+            }
+        })
+    }
 }
 
 /// From label to category id, and the number of classes that the weights must have, background
@@ -97,17 +162,12 @@ fn labels(
     Ok(((1..count).map(|label| (label, label)).collect(), None))
 }
 
-fn torchscript(
-    path: &Path,
-    labels: LabelKind,
-    config: &Config,
-) -> Result<(Box<dyn Detector>, PathBuf), LoadError> {
+fn torchscript(path: &Path, labels: LabelKind, config: &Config) -> Result<Opened, LoadError> {
     // libtorch's own error for a missing file is a page long.
     std::fs::metadata(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
-    let map = (labels == LabelKind::Internal)
+    let labels = (labels == LabelKind::Internal)
         .then(|| label_to_category(&config.label_map.coco_to_internal));
-    let detector = TorchScriptDetector::load(path, map).map_err(LoadError::TorchScript)?;
-    Ok((Box::new(detector), path.to_owned()))
+    Ok(Opened { path: path.to_owned(), kind: Kind::TorchScript, labels })
 }
 
 fn label_to_category(coco_to_internal: &BTreeMap<i64, i64>) -> BTreeMap<i64, i64> {

@@ -29,6 +29,6 @@ pub mod weights;
 pub use error::ModelError;
 pub use faster_rcnn::{FasterRcnn, FasterRcnnSettings};
 pub use layers::channels_last;
-pub use load::{LoadError, load};
+pub use load::{LoadError, Opened, load, open};
 pub use threads::init_thread;
 pub use torchscript::TorchScriptDetector;

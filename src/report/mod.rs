@@ -2,6 +2,7 @@
 //!
 //! Values in, text out; nothing is computed here.
 
+pub mod cache_text;
 pub mod metrics_text;
 mod progress;
 pub mod terminal;
@@ -99,6 +100,44 @@ impl<'a> Report<'a> {
     ///
     /// # Errors
     /// None that a finished run can cause: every value has a JSON form.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+}
+
+/// What is reported of an evaluation that was interrupted. It has no verdict, so nothing can be taken
+/// for one, and its numbers are of the images that were reached.
+#[derive(Debug, Serialize)]
+pub struct PartialReport<'a> {
+    schema: u32,
+    partial: bool,
+    checkpoint: &'a Provenance,
+    data: DataSummary,
+    images_not_reached: usize,
+    settings: Thresholds,
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+}
+
+impl<'a> PartialReport<'a> {
+    /// Of the images that were reached.
+    pub fn of(
+        checkpoint: &'a Provenance,
+        data: DataSummary,
+        images_not_reached: usize,
+        evaluation: &'a Evaluation,
+        practical: PracticalParams,
+    ) -> Self {
+        let PracticalParams { score_thr, iou_thr } = practical;
+        let settings = Thresholds { score_thr, iou_thr };
+        let (schema, partial) = (SCHEMA, true);
+        Self { schema, partial, checkpoint, data, images_not_reached, settings, evaluation }
+    }
+
+    /// The report as JSON, ending in a line break.
+    ///
+    /// # Errors
+    /// None that an evaluation can cause: every value has a JSON form.
     pub fn to_json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }

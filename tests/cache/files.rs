@@ -57,7 +57,8 @@ fn evaluate(
     let asked: Vec<&ImageRecord> = missing.iter().map(|&i| &images[i]).collect();
     let detector = Counting(AtomicUsize::new(0));
     let never = AtomicBool::new(false);
-    let keep = |_: usize, result: &ImageResult| cache.keep(&result.digest, &result.outcome);
+    let keep =
+        |_: usize, result: &ImageResult| cache.keep(&result.digest.unwrap(), &result.outcome);
     let found = run_until(&never, &detector, &asked, settings, keep).unwrap();
     for (place, result) in missing.into_iter().zip(found) {
         results[place] = result;

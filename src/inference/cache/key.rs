@@ -14,6 +14,7 @@ const SOURCES: &str = env!("DETGATE_INFERENCE_SOURCES");
 /// Everything that changes what is found on an image, as named facts and as their digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
+    file: String,
     facts: BTreeMap<String, String>,
     bytes: KeyBytes,
 }
@@ -27,12 +28,19 @@ impl Key {
         facts.insert("processor".to_owned(), processor());
         // A map of texts always has a JSON form.
         let json = serde_json::to_string(&facts).unwrap_or_default();
-        Self { facts, bytes: blake3::derive_key(CONTEXT, json.as_bytes()) }
+        Self { file: String::new(), facts, bytes: blake3::derive_key(CONTEXT, json.as_bytes()) }
     }
 
-    /// The facts, by name.
-    pub fn facts(&self) -> &BTreeMap<String, String> {
-        &self.facts
+    /// The same, with the name of the model's file for people; nothing depends on it.
+    pub fn called(self, file: &str) -> Self {
+        Self { file: file.to_owned(), ..self }
+    }
+
+    /// The facts, by name, with the `file`.
+    pub(super) fn described(&self) -> BTreeMap<String, String> {
+        let mut facts = self.facts.clone();
+        facts.insert("file".to_owned(), self.file.clone());
+        facts
     }
 
     pub(super) fn bytes(&self) -> &KeyBytes {

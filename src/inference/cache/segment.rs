@@ -103,7 +103,7 @@ pub(super) fn is_of_another_version(bytes: &[u8]) -> bool {
 
 fn header(key: &Key) -> Vec<u8> {
     // A map of texts always has a JSON form.
-    let facts = serde_json::to_string(key.facts()).unwrap_or_default();
+    let facts = serde_json::to_string(&key.described()).unwrap_or_default();
     format!("{TITLE}{VERSION}\n{facts}\n").into_bytes()
 }
 
