@@ -14,12 +14,12 @@ use detgate::matching::practical::PracticalParams;
 use detgate::report::{self, DataSummary, Progress, Report, SkippedImage, terminal};
 
 use super::{baseline, bless, origin, register};
-use crate::{exit_code, say};
+use crate::{exit_code, note, say};
 
 /// The pipeline.
 pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Result<u8> {
     let config = Config::resolve(flags, cwd)?;
-    config.notices.iter().for_each(|notice| eprintln!("note: {notice}"));
+    config.notices.iter().for_each(|notice| note(notice));
     let dataset = load_dataset(&config)?;
     register::require(&config, environment)?;
     // What is wrong with the rules is said before the long part.
@@ -45,7 +45,7 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     let before = before.as_ref().map(|before| with_images(&images, before));
     let baseline = kept.as_ref().map(|kept| kept.baseline(&config, before.as_deref()));
     let trial = trial_on(images.iter().map(|(image, _)| *image).collect())?;
-    trial.notices().for_each(|notice| eprintln!("note: {notice}"));
+    trial.notices().for_each(note);
     let assessment = trial.assess(candidate, &images, baseline.as_ref())?;
     let skipped = skipped(&dataset, &results);
     let report = Report::of(&assessment, DataSummary::of(&images, skipped), practical);
