@@ -48,12 +48,12 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     trial.notices().for_each(note);
     let assessment = trial.assess(candidate, &images, baseline.as_ref())?;
     let skipped = skipped(&dataset, &results);
-    let report = Report::of(&assessment, DataSummary::of(&images, skipped), practical);
+    let candidate = report::for_review(&assessment);
+    let report = Report::of(assessment, DataSummary::of(&images, skipped), practical);
     say(&if flags.quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
     write_report(&config, &report, &images)?;
-    let judgement = &assessment.judgement;
+    let judgement = &report.judgement;
     if let BaselineSource::File(path) = &config.gate.baseline {
-        let candidate = report::for_review(judgement);
         let review = bless::Review { candidate: &candidate, stored: &stored };
         let snapshot = kept.as_ref().map(|kept| &kept.snapshot);
         let kept = review.keep(path, environment, snapshot, config.gate.numeric_noise);
@@ -61,8 +61,8 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
         kept.unwrap_or_else(|error| eprintln!("warning: {error:#}"));
     }
     if let (Some(passed), Some(registry)) = (judgement.passed(), &config.registry) {
-        let evaluation = &assessment.evaluation;
-        register::run(&passed, evaluation, &config, registry, environment, &model_file, &stored)?;
+        let evaluation = &report.evaluation;
+        register::run(passed, evaluation, &config, registry, environment, &model_file, &stored)?;
     }
     Ok(exit_code(judgement.verdict))
 }

@@ -7,3 +7,4 @@ pub(crate) mod eval;
 pub(crate) mod metrics;
 mod origin;
 mod register;
+pub(crate) mod report;

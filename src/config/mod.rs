@@ -27,7 +27,7 @@ pub use environment::{Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
     BlessFlags, Cli, Command, CompareFlags, EvalFlags, GateFlags, LabelKind, MetricsFlags,
-    OutputFormat, ProjectFlags, SchemaFlags, SchemaOf,
+    OutputFormat, ProjectFlags, ReportFlags, ReportForm, SchemaFlags, SchemaOf,
 };
 pub use gate::{BaselineSource, Correction, GateConfig, Interval, Judge};
 pub(crate) use metrics::linspace;
