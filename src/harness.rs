@@ -32,8 +32,8 @@ use crate::dataset::{self, Classes, Dataset};
 use crate::detections::coco_results::{self, Results};
 use crate::gate::stored::{self, Stored};
 use crate::gate::{
-    self, Assessment, Baseline, Fingerprint, Judgement, MetricTable, Provenance, Recorded,
-    Snapshot, Trial, Verdict,
+    self, Baseline, Fingerprint, Judgement, MetricTable, Provenance, Recorded, Snapshot, Trial,
+    Verdict,
 };
 use crate::matching::practical::PracticalParams;
 use crate::report::{self, DataSummary, Report, terminal};
@@ -95,8 +95,7 @@ impl Gate {
             ensure!(passed, judged.words);
             return Ok(());
         }
-        let candidate = report::for_review(&judged.judgement).body();
-        let outcome = assert_snapshot(&baseline, &candidate, passed)?;
+        let outcome = assert_snapshot(&baseline, &judged.candidate.body(), passed)?;
         // Where insta has written the snapshot, its detections belong beside it.
         let kept = judged.stored.write_if_wanted(&baseline).and_then(|()| stored::tidy(&baseline));
         match (outcome, kept) {
@@ -135,9 +134,11 @@ impl Gate {
         };
         let trial = Trial::new(&settings, practical, &dataset, dataset.images.iter().collect())?;
         let assessment = trial.assess(candidate, &after, baseline.as_ref())?;
+        let candidate = report::for_review(&assessment);
         let data = DataSummary::of(&after, Vec::new());
-        let words = words(&assessment, data, &trial);
-        Ok(Judged { judgement: assessment.judgement, stored, words })
+        let report = Report::of(assessment, data, practical);
+        let words = words(&report, &trial);
+        Ok(Judged { judgement: report.judgement, candidate, stored, words })
     }
 
     fn dealt<'r>(
@@ -160,15 +161,17 @@ impl Gate {
 /// A candidate that was judged.
 struct Judged {
     judgement: Judgement,
+    /// For review.
+    candidate: Snapshot,
     stored: Stored,
     words: String,
 }
 
 /// The report as a failing test prints it.
-fn words(assessment: &Assessment, data: DataSummary, trial: &Trial) -> String {
+fn words(report: &Report, trial: &Trial) -> String {
     let notices: String = trial.notices().map(|notice| format!("note: {notice}\n")).collect();
-    let tables = terminal::tables(&Report::of(assessment, data, trial.practical()));
-    let review = match assessment.judgement.against {
+    let tables = terminal::tables(report);
+    let review = match report.judgement.against {
         Some(_) => "",
         None => "there is no baseline yet; review the new snapshot (cargo insta review)\n",
     };

@@ -44,6 +44,10 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Eval(flags) => commands::eval::run(&flags, &cwd, &environment),
         Command::Bless(flags) => commands::bless::run(&flags, &cwd, &environment),
         Command::Compare(flags) => commands::compare::run(&flags, &cwd),
+        Command::Report(flags) => {
+            commands::report::run(&flags, &cwd)?;
+            Ok(exit::PASSED)
+        }
         Command::Schema(flags) => {
             say(&match flags.of {
                 SchemaOf::Config => json_schema(),

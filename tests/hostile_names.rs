@@ -5,7 +5,16 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-const CLASSES: [&str; 5] = ["\u{1b}[2Jcar\u{7}", "a\u{202e}b", "x\nPASSED: 1 of 1", "", "LONG"];
+const CLASSES: [&str; 8] = [
+    "\u{1b}[2Jcar\u{7}",
+    "a\u{202e}b",
+    "x\nPASSED: 1 of 1",
+    "",
+    "LONG",
+    "<script>alert(1)</script> & ]]>",
+    "`[a](https://b.example) | @everyone ![x](y) *z* #1`",
+    "=HYPERLINK(\"https://b.example\"), ::error::% %0A",
+];
 
 fn class(i: usize) -> String {
     if CLASSES[i] == "LONG" { "人".repeat(3000) } else { CLASSES[i].to_owned() }
@@ -98,4 +107,47 @@ fn names_are_shown_escaped_and_cut_and_stay_exact_in_json() {
         .collect();
     assert_eq!(names, (0..CLASSES.len()).map(class).collect::<Vec<_>>());
     assert!(report["why"]["worst"][0]["file_name"].as_str().unwrap().contains('\u{1b}'));
+}
+
+/// Markdown, HTML, XML, spreadsheets and workflow commands have signs of their own.
+#[test]
+fn names_are_inert_in_every_form_of_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path());
+    let compare = ["compare", "--gt", "gt.json", "--baseline", "baseline.json"];
+    let compare = [&compare[..], &["--candidate", "candidate.json", "--format", "json"]].concat();
+    let json = run(folder.path(), &compare).stdout;
+    std::fs::write(folder.path().join("report.json"), &json).unwrap();
+    let form = |name: &str| {
+        let ran = run(folder.path(), &["report", "--from", "report.json", "--format", name]);
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    assert_eq!(form("json").as_bytes(), json);
+
+    let markdown = form("markdown");
+    assert!(markdown.len() < 60_000, "{} bytes", markdown.len());
+    assert!(markdown.contains("&#60;script&#62;alert"), "{markdown}");
+    let own = ["<code>", "</code>", "<details><summary>", "</summary>", "</details>"];
+    let rest = own.iter().fold(markdown.clone(), |text, tag| text.replace(tag, ""));
+    assert_eq!(rest.matches('*').count(), 4, "the verdict alone is bold");
+    assert!(!rest.contains(['<', '@', '[']), "{rest}");
+    let columns = |line: &str| line.matches('|').count();
+    let table: Vec<&str> = markdown.lines().filter(|line| line.starts_with('|')).collect();
+    assert!(table.iter().all(|line| columns(line) == columns(table[0])), "{table:?}");
+
+    let junit = form("junit");
+    assert!(!junit.contains("<script") && junit.contains("&lt;script&gt;"), "{junit}");
+    let github = form("github");
+    assert!(!github.is_empty() && github.lines().count() <= 10);
+    assert!(github.lines().all(|line| line.starts_with("::error title=")), "{github}");
+    let csv = form("csv");
+    let mut rows = csv::Reader::from_reader(csv.as_bytes());
+    let names: Vec<String> =
+        rows.records().map(|row| row.unwrap().get(1).unwrap().to_owned()).collect();
+    assert_eq!(names.len(), CLASSES.len());
+    assert!(names[7].starts_with("'=HYPERLINK"), "{names:?}");
+    for text in [&markdown, &junit, &github] {
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    }
 }

@@ -6,12 +6,15 @@ use detgate::config::{GateConfig, Rule};
 use detgate::dataset::{Bbox, Category, GroundTruth, ImageRecord};
 use detgate::detections::Detection;
 use detgate::gate::{
-    Baseline, Evidence, Fingerprint, Policy, Provenance, Recorded, SCHEMA, Snapshot, judge,
+    Assessment, Baseline, Evidence, Fingerprint, Policy, Provenance, Recorded, SCHEMA, Snapshot,
+    judge,
 };
 use detgate::matching::coco::CocoParams;
 use detgate::matching::practical::PracticalParams;
 use detgate::metrics::{Evaluation, evaluate};
-use detgate::report::{self, DataSummary, Report, SkippedImage, Thresholds, terminal};
+use detgate::report::{
+    DataSummary, Report, SkippedImage, csv_table, github, junit, markdown, terminal,
+};
 
 fn categories() -> Vec<Category> {
     [(1, "person"), (3, "car")].map(|(id, name)| Category { id, name: name.to_owned() }).to_vec()
@@ -74,35 +77,32 @@ fn policy() -> Policy {
     .unwrap()
 }
 
+fn report(run: &(Evaluation, Snapshot), baseline: Option<&Snapshot>) -> Report {
+    let (evaluation, candidate) = run;
+    let baseline = baseline.map(|snapshot| Baseline::of("b.snap".to_owned(), snapshot, None));
+    let evidence = Evidence::of_tables(&candidate.metrics, baseline.as_ref());
+    let settings = GateConfig::default();
+    let judgement = judge(candidate, baseline.as_ref(), &evidence, &policy(), &settings).unwrap();
+    let (candidate, evaluation) = (candidate.clone(), evaluation.clone());
+    let data = DataSummary {
+        images: 1,
+        ground_truth: 3,
+        zero_area_boxes: 1,
+        skipped_images: vec![SkippedImage {
+            file_name: "torn.jpg".to_owned(),
+            reason: "torn.jpg: the JPEG data is truncated".to_owned(),
+        }],
+    };
+    let assessment = Assessment { candidate, evaluation, judgement, why: None };
+    Report::of(assessment, data, PracticalParams { score_thr: 0.5, iou_thr: 0.5 })
+}
+
 fn with_report<T>(
     run: &(Evaluation, Snapshot),
     baseline: Option<&Snapshot>,
     read: impl Fn(&Report) -> T,
 ) -> T {
-    let (evaluation, candidate) = run;
-    let baseline = baseline.map(|snapshot| Baseline::of("b.snap".to_owned(), snapshot, None));
-    let evidence = Evidence::of_tables(&candidate.metrics, baseline.as_ref());
-    let settings = GateConfig::default();
-    let judgement =
-        judge(candidate.clone(), baseline.as_ref(), &evidence, &policy(), &settings).unwrap();
-    read(&Report {
-        schema: report::SCHEMA,
-        checkpoint: &candidate.provenance,
-        data: DataSummary {
-            images: 1,
-            ground_truth: 3,
-            zero_area_boxes: 1,
-            skipped_images: vec![SkippedImage {
-                file_name: "torn.jpg".to_owned(),
-                reason: "torn.jpg: the JPEG data is truncated".to_owned(),
-            }],
-        },
-        settings: Thresholds { score_thr: 0.5, iou_thr: 0.5 },
-        fingerprint: &candidate.fingerprint,
-        evaluation,
-        judgement: &judgement,
-        why: None,
-    })
+    read(&report(run, baseline))
 }
 
 fn good() -> (Evaluation, Snapshot) {
@@ -135,6 +135,69 @@ fn a_run_that_cannot_be_compared_in_the_terminal() {
     INCOMPARABLE with the baseline
       there is no baseline yet
     ");
+}
+
+/// Every form is made from what the JSON says, and the JSON says all of it.
+#[test]
+fn a_report_that_is_read_again_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("evaluation.json");
+    for baseline in [Some(good().1), None] {
+        let written = report(&bad(), baseline.as_ref());
+        std::fs::write(&path, written.to_json().unwrap()).unwrap();
+        let read = Report::read(&path).unwrap();
+        assert_eq!(read.to_json().unwrap(), written.to_json().unwrap());
+        assert_eq!(terminal::tables(&read), terminal::tables(&written));
+    }
+}
+
+#[test]
+fn what_is_read_gives_no_permission_to_register() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("evaluation.json");
+    let passed = report(&good(), Some(&good().1));
+    assert!(passed.judgement.passed().is_some());
+    std::fs::write(&path, passed.to_json().unwrap()).unwrap();
+    let read = Report::read(&path).unwrap();
+    assert_eq!(read.judgement.verdict, detgate::gate::Verdict::Passed);
+    assert!(read.judgement.passed().is_none());
+}
+
+#[test]
+fn what_is_no_report_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("evaluation.json");
+    assert!(Report::read(&path).unwrap_err().to_string().contains("evaluation.json"));
+    for text in ["", "{}", "{\"schema\": 1}", "[]", "{\"schema\": 3}"] {
+        std::fs::write(&path, text).unwrap();
+        let error = Report::read(&path).unwrap_err().to_string();
+        assert!(error.contains("evaluation.json is not a report"), "{error}");
+    }
+}
+
+#[test]
+fn a_regressed_run_as_markdown() {
+    insta::assert_snapshot!(with_report(&bad(), Some(&good().1), markdown::summary));
+}
+
+#[test]
+fn a_regressed_run_as_junit() {
+    insta::assert_snapshot!(with_report(&bad(), Some(&good().1), |r| junit::xml(r).unwrap()));
+    let none = with_report(&bad(), None, |r| junit::xml(r).unwrap());
+    assert!(none.contains("there is no baseline yet"), "{none}");
+}
+
+#[test]
+fn a_regressed_run_as_annotations() {
+    insta::assert_snapshot!(with_report(&bad(), Some(&good().1), github::annotations));
+    assert_eq!(with_report(&good(), Some(&good().1), github::annotations), "");
+}
+
+#[test]
+fn a_regressed_run_as_csv() {
+    insta::assert_snapshot!(
+        with_report(&bad(), Some(&good().1), |r| csv_table::per_class(r).unwrap())
+    );
 }
 
 #[test]

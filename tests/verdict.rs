@@ -44,7 +44,7 @@ fn judge(
     let baseline = baseline.map(|snapshot| Baseline::of("b.snap".to_owned(), snapshot, None));
     let evidence = Evidence::of_tables(&candidate.metrics, baseline.as_ref());
     let settings = GateConfig::default();
-    detgate::gate::judge(candidate.clone(), baseline.as_ref(), &evidence, policy, &settings)
+    detgate::gate::judge(candidate, baseline.as_ref(), &evidence, policy, &settings)
 }
 
 fn finding(

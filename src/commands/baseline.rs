@@ -43,9 +43,9 @@ fn registered(
     match fetch_baseline(reference, &settings, folder.path())? {
         Some(path) => read(&path),
         None => {
-            eprintln!(
-                "note: {reference} names no version yet: judge by a file until one is registered and called so"
-            );
+            crate::note(&format!(
+                "{reference} names no version yet: judge by a file until one is registered and called so"
+            ));
             Ok(None)
         }
     }

@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 use detgate::config::{BlessConfig, BlessFlags, Environment, SnapshotUpdate};
 use detgate::gate::stored::{self, Stored};
 use detgate::gate::{Snapshot, Verdict};
+use detgate::shown;
 
-use crate::{exit, exit_code, say};
+use crate::{exit, exit_code, note, say};
 
 /// A run as the reviewer of a baseline gets it.
 pub(crate) struct Review<'r> {
@@ -66,16 +67,16 @@ impl Review<'_> {
         self.stored.write(path)?;
         let objected = !self.candidate.recorded.objections.is_empty();
         let force = if objected { " --force" } else { "" };
-        eprintln!(
-            "note: `cargo xtask bless{force} --reason \"...\"` accepts this run as the baseline"
-        );
+        note(&format!(
+            "`cargo xtask bless{force} --reason \"...\"` accepts this run as the baseline"
+        ));
         Ok(())
     }
 
     fn accept(&self, path: &Path) -> anyhow::Result<()> {
         self.candidate.write(path)?;
         self.stored.write(path)?;
-        eprintln!("note: INSTA_UPDATE makes this run the baseline {}", path.display());
+        note(&format!("INSTA_UPDATE makes this run the baseline {}", path.display()));
         remove_pending(path)
     }
 }
@@ -112,7 +113,7 @@ pub(crate) fn run(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> 
     stored::tidy(&config.baseline)?;
     say(&format!(
         "accepted {} as the baseline {}\n",
-        candidate.provenance.checkpoint,
+        shown::name(&candidate.provenance.checkpoint),
         config.baseline.display()
     ))?;
     Ok(exit::PASSED)
@@ -121,7 +122,11 @@ pub(crate) fn run(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> 
 /// Says what speaks against a candidate.
 fn refuse(candidate: &Snapshot) -> u8 {
     eprintln!("refused, unless with --force:");
-    candidate.recorded.objections.iter().for_each(|objection| eprintln!("  {objection}"));
+    candidate
+        .recorded
+        .objections
+        .iter()
+        .for_each(|objection| eprintln!("  {}", shown::line(objection)));
     exit_code(candidate.recorded.verdict.unwrap_or(Verdict::Incomparable))
 }
 

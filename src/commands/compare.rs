@@ -55,11 +55,11 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
         metrics: MetricTable::new(),
     };
     let assessment = trial.assess(candidate, &after, Some(&baseline))?;
-    let report = Report::of(&assessment, DataSummary::of(&after, Vec::new()), practical);
+    let report = Report::of(assessment, DataSummary::of(&after, Vec::new()), practical);
     say(&match (config.format, config.quiet) {
         (OutputFormat::Json, _) => report.to_json()?,
         (OutputFormat::Text, true) => terminal::verdict(&report),
         (OutputFormat::Text, false) => terminal::tables(&report),
     })?;
-    Ok(exit_code(assessment.judgement.verdict))
+    Ok(exit_code(report.judgement.verdict))
 }

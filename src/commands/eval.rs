@@ -15,12 +15,12 @@ use detgate::report::{self, DataSummary, Report, SkippedImage, terminal};
 
 use super::predictions::{self, Predictions};
 use super::{baseline, bless, origin, partial, register};
-use crate::{exit_code, say};
+use crate::{exit_code, note, say};
 
 /// The pipeline.
 pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Result<u8> {
     let config = Config::resolve(flags, cwd)?;
-    config.notices.iter().for_each(|notice| eprintln!("note: {notice}"));
+    config.notices.iter().for_each(|notice| note(notice));
     let dataset = load_dataset(&config)?;
     register::require(&config, environment)?;
     // What is wrong with the rules is said before the long part.
@@ -48,15 +48,15 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     let before = before.as_ref().map(|before| with_images(&images, before));
     let baseline = kept.as_ref().map(|kept| kept.baseline(&config, before.as_deref()));
     let trial = trial_on(images.iter().map(|(image, _)| *image).collect())?;
-    trial.notices().for_each(|notice| eprintln!("note: {notice}"));
+    trial.notices().for_each(note);
     let assessment = trial.assess(candidate, &images, baseline.as_ref())?;
     let skipped = skipped(&dataset, &results);
-    let report = Report::of(&assessment, DataSummary::of(&images, skipped), practical);
+    let candidate = report::for_review(&assessment);
+    let report = Report::of(assessment, DataSummary::of(&images, skipped), practical);
     say(&if flags.quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
     write_report(&config, &report.to_json()?, &images)?;
-    let judgement = &assessment.judgement;
+    let judgement = &report.judgement;
     if let BaselineSource::File(path) = &config.gate.baseline {
-        let candidate = report::for_review(judgement);
         let review = bless::Review { candidate: &candidate, stored: &stored };
         let snapshot = kept.as_ref().map(|kept| &kept.snapshot);
         let kept = review.keep(path, environment, snapshot, config.gate.numeric_noise);
@@ -64,8 +64,8 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
         kept.unwrap_or_else(|error| eprintln!("warning: {error:#}"));
     }
     if let (Some(passed), Some(registry)) = (judgement.passed(), &config.registry) {
-        let evaluation = &assessment.evaluation;
-        register::run(&passed, evaluation, &config, registry, environment, &model_file, &stored)?;
+        let evaluation = &report.evaluation;
+        register::run(passed, evaluation, &config, registry, environment, &model_file, &stored)?;
     }
     Ok(exit_code(judgement.verdict))
 }

@@ -11,3 +11,4 @@ mod origin;
 mod partial;
 mod predictions;
 mod register;
+pub(crate) mod report;

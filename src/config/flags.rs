@@ -37,6 +37,8 @@ pub enum Command {
     /// Predictions that are kept, so that a model does not run twice on an image
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Show the result of eval or compare again, in another form; nothing is run
+    Report(ReportFlags),
     /// Print the JSON Schema of a file, for editors and other checks
     Schema(SchemaFlags),
 }
@@ -217,6 +219,37 @@ pub enum LabelKind {
     Category,
     /// The label map's internal ids, 1..n.
     Internal,
+}
+
+/// `detgate report`.
+#[derive(Debug, Args)]
+pub struct ReportFlags {
+    /// The JSON that eval wrote, or compare printed
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// In which form
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub format: ReportForm,
+    /// Write it there instead of printing it
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// The forms of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportForm {
+    /// As eval and compare print it.
+    Table,
+    /// For a comment on a pull request, or a job's summary.
+    Markdown,
+    /// JUnit XML, a test case for each judged metric.
+    Junit,
+    /// Annotations of GitHub Actions.
+    Github,
+    /// The metrics of each class.
+    Csv,
+    /// The JSON itself, byte for byte.
+    Json,
 }
 
 /// `detgate schema`.

@@ -29,7 +29,7 @@ pub use environment::{Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
     BlessFlags, CacheCommand, Cli, Command, CompareFlags, EvalFlags, GateFlags, LabelKind,
-    MetricsFlags, OutputFormat, ProjectFlags, SchemaFlags, SchemaOf,
+    MetricsFlags, OutputFormat, ProjectFlags, ReportFlags, ReportForm, SchemaFlags, SchemaOf,
 };
 pub use gate::{BaselineSource, Correction, GateConfig, Interval, Judge};
 pub(crate) use metrics::linspace;

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use super::evidence::{Baseline, Evidence, Part};
 use super::judgement::{
-    Comparison, ConfidentTest, Demand, Finding, Judgement, Method, Test, Verdict,
+    Comparison, ConfidentTest, Demand, Finding, Judgement, Method, Passed, Test, Verdict,
 };
 use super::resampled::{Chance, Resampled};
 use super::statistics::{self, Distribution};
@@ -34,7 +34,7 @@ const POWER: f64 = 0.8;
 /// [`GateError::RuleWithoutMetric`] and [`GateError::RuleWithoutObjects`] when a rule judges no metric: a
 /// rule that cannot act is a mistake, never a pass.
 pub fn judge(
-    candidate: Snapshot,
+    candidate: &Snapshot,
     baseline: Option<&Baseline>,
     evidence: &Evidence,
     policy: &Policy,
@@ -42,7 +42,7 @@ pub fn judge(
 ) -> Result<Judgement, GateError> {
     let values = evidence.values();
     let rules: BTreeMap<&str, Rule> = policy.rules_for(&values)?.into_iter().collect();
-    let reasons = incomparable(&candidate, baseline, evidence, &rules, settings);
+    let reasons = incomparable(candidate, baseline, evidence, &rules, settings);
     let comparable = reasons.is_empty();
     let replicates = settings.replicates.filter(|_| comparable && evidence.has_both_sides());
     let judging = Judging {
@@ -65,7 +65,7 @@ pub fn judge(
         against: baseline.and_then(|baseline| baseline.digest.clone()),
         notes: baseline
             .filter(|_| comparable)
-            .map_or(Vec::new(), |baseline| notes(&candidate, baseline, settings)),
+            .map_or(Vec::new(), |baseline| notes(candidate, baseline, settings)),
         method: Method {
             judge: settings.judge,
             confidence: settings.confidence,
@@ -79,10 +79,13 @@ pub fn judge(
             tests: comparisons.iter().map(|comparison| comparison.tests.len()).sum(),
         },
         comparisons,
-        candidate,
+        passed: None,
     };
     if comparable {
         judgement.verdict = verdict(&judgement);
+    }
+    if judgement.verdict == Verdict::Passed {
+        judgement.passed = Some(Passed { candidate: candidate.clone() });
     }
     Ok(judgement)
 }

@@ -26,7 +26,7 @@ pub enum Verdict {
 }
 
 /// What became of one judged metric, or of one demand on it. Of several demands the worst stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
     /// The rule holds.
@@ -53,7 +53,7 @@ impl Finding {
 }
 
 /// What a rule demands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the keys of `config::Rule`")]
 pub enum Demand {
@@ -98,7 +98,7 @@ impl Demand {
 }
 
 /// One demand of a rule on one metric.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Test {
     /// What is demanded.
     pub demand: Demand,
@@ -114,7 +114,7 @@ pub struct Test {
 }
 
 /// Two one-sided tests of a demand, and what it would take to tell.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ConfidentTest {
     /// Of the margin: the replicates' standard deviation.
     pub standard_error: f64,
@@ -139,7 +139,7 @@ pub struct ConfidentTest {
 }
 
 /// One metric, before and after.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// The metric's flat name.
     pub metric: String,
@@ -159,7 +159,7 @@ pub struct Comparison {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finding: Option<Finding>,
     /// What the rule demands, one by one.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<Test>,
 }
 
@@ -176,7 +176,7 @@ impl Comparison {
 }
 
 /// The verdict and everything it rests on.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
@@ -191,12 +191,13 @@ pub struct Judgement {
     pub method: Method,
     /// Every metric of the candidate: those over all images in name order, then those of each slice.
     pub comparisons: Vec<Comparison>,
+    /// What is read from a report gives no permission.
     #[serde(skip)]
-    pub(super) candidate: Snapshot,
+    pub(super) passed: Option<Passed>,
 }
 
 /// How the verdict was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Method {
     /// By the point or confidently.
     pub judge: Judge,
@@ -221,14 +222,9 @@ pub struct Method {
 }
 
 impl Judgement {
-    /// The run that was judged.
-    pub fn candidate(&self) -> &Snapshot {
-        &self.candidate
-    }
-
     /// The permission to register, if the gate passed.
-    pub fn passed(&self) -> Option<Passed> {
-        (self.verdict == Verdict::Passed).then(|| Passed { candidate: self.candidate.clone() })
+    pub fn passed(&self) -> Option<&Passed> {
+        self.passed.as_ref()
     }
 
     /// The metrics that a rule judged.
@@ -259,14 +255,14 @@ impl Judgement {
     }
 }
 
-/// Proof that a candidate passed the gate. Only [`Judgement::passed`] makes one:
+/// Proof that a candidate passed the gate. Only [`judge`](super::judge()) makes one:
 ///
 /// ```compile_fail,E0451
 /// let forge = |candidate: detgate::gate::Snapshot| detgate::gate::Passed { candidate };
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Passed {
-    candidate: Snapshot,
+    pub(super) candidate: Snapshot,
 }
 
 impl Passed {

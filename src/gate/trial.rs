@@ -23,6 +23,8 @@ pub struct Trial<'d> {
 /// A candidate, measured, judged and explained.
 #[derive(Debug, Clone)]
 pub struct Assessment {
+    /// The candidate, with its metrics.
+    pub candidate: Snapshot,
     /// Its metrics.
     pub evaluation: Evaluation,
     /// The verdict on it.
@@ -59,11 +61,6 @@ impl<'d> Trial<'d> {
         self.slices.iter().filter_map(|slice| slice.notice.as_deref())
     }
 
-    /// The practical protocol's thresholds.
-    pub fn practical(&self) -> PracticalParams {
-        self.practical
-    }
-
     /// Whether every rule judges something: that does not depend on what is found.
     ///
     /// # Errors
@@ -95,10 +92,10 @@ impl<'d> Trial<'d> {
             evidence.check(baseline, self.settings.numeric_noise)?;
         }
         let candidate = Snapshot { metrics: evaluation.table(), ..candidate };
-        let judgement = judge(candidate, baseline, &evidence, &self.policy, self.settings)?;
+        let judgement = judge(&candidate, baseline, &evidence, &self.policy, self.settings)?;
         let before = comparable.and_then(|baseline| baseline.found);
         let why = before.map(|before| why(&self.subject(), before, found)).transpose()?;
-        Ok(Assessment { evaluation, judgement, why })
+        Ok(Assessment { candidate, evaluation, judgement, why })
     }
 
     fn subject(&self) -> Subject<'_> {

@@ -1,7 +1,7 @@
 //! Why a detector got worse, or better: both sides' mistakes, calibration and thresholds, and the
 //! images on which most changed. No verdict rests on it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Found, GateError, Subject};
 use crate::matching::coco::CocoParams;
@@ -15,7 +15,7 @@ use crate::metrics::tide::{Tide, TideParams, tide};
 const IMAGES: usize = 20;
 
 /// The two sides beside each other.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Why {
     /// TIDE's kinds of mistakes at IoU 0.5, and what AP50 each costs.
     pub tide: Sides<Tide>,
@@ -32,7 +32,7 @@ pub struct Why {
 }
 
 /// The same of both sides.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the two sides")]
 pub struct Sides<T> {
     pub baseline: T,
@@ -40,7 +40,7 @@ pub struct Sides<T> {
 }
 
 /// A class's best operating point.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassThreshold {
     /// Its id.
     pub category_id: i64,
@@ -52,7 +52,7 @@ pub struct ClassThreshold {
 }
 
 /// An image on which something changed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChangedImage {
     /// As in the annotation file.
     pub file_name: String,

@@ -3,12 +3,21 @@
 //! Values in, text out; nothing is computed here.
 
 pub mod cache_text;
+pub mod csv_table;
+pub mod github;
+pub mod junit;
+pub mod markdown;
 pub mod metrics_text;
 mod progress;
 pub mod terminal;
 mod why_text;
+pub mod words;
 
-use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::failed;
 
 use crate::gate::{Assessment, Fingerprint, Found, Judgement, Provenance, Recorded, Snapshot, Why};
 use crate::matching::coco::CocoParams;
@@ -25,31 +34,59 @@ pub const SCHEMA: u32 = 3;
 /// The version of the JSON of `detgate metrics`.
 pub const METRICS_SCHEMA: u32 = 1;
 
-/// Everything that is reported of a run. Equal runs give equal bytes: there is no clock in it.
-#[derive(Debug, Serialize)]
-pub struct Report<'a> {
+/// Everything that is reported of a run. Equal runs give equal bytes: there is no clock in it. Every face of
+/// a report is made from these values alone, now or when it is read again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
     /// The checkpoint and what ran it.
-    pub checkpoint: &'a Provenance,
+    pub checkpoint: Provenance,
     /// What was evaluated.
     pub data: DataSummary,
     /// The practical protocol's thresholds.
     pub settings: Thresholds,
     /// What must be equal in a comparable run.
-    pub fingerprint: &'a Fingerprint,
+    pub fingerprint: Fingerprint,
     /// The metrics of both protocols.
     #[serde(flatten)]
-    pub evaluation: &'a Evaluation,
+    pub evaluation: Evaluation,
     /// The gate's verdict.
-    pub judgement: &'a Judgement,
+    pub judgement: Judgement,
     /// What is behind it; `None` where the baseline's detections are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<&'a Why>,
+    pub why: Option<Why>,
+}
+
+/// All that every version of a report has.
+#[derive(Deserialize)]
+struct Version {
+    schema: u32,
+}
+
+/// Why a report could not be read again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The file cannot be read.
+    #[error("cannot read the report {}: {}", path.display(), failed(error))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The file is not a report of ours.
+    #[error("{} is not a report of detgate eval or compare ({reason}); make it again", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 /// The data set in numbers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataSummary {
     /// Images evaluated.
     pub images: usize,
@@ -62,7 +99,7 @@ pub struct DataSummary {
 }
 
 /// An image that `--skip-bad-images` left out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedImage {
     /// As in the annotation file.
     pub file_name: String,
@@ -71,7 +108,7 @@ pub struct SkippedImage {
 }
 
 /// What the practical protocol counts.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// Least score.
     pub score_thr: f64,
@@ -79,21 +116,38 @@ pub struct Thresholds {
     pub iou_thr: f64,
 }
 
-impl<'a> Report<'a> {
+impl Report {
     /// What is reported of a judged candidate.
-    pub fn of(assessment: &'a Assessment, data: DataSummary, practical: PracticalParams) -> Self {
+    pub fn of(assessment: Assessment, data: DataSummary, practical: PracticalParams) -> Self {
         let PracticalParams { score_thr, iou_thr } = practical;
-        let candidate = assessment.judgement.candidate();
+        let Assessment { candidate, evaluation, judgement, why } = assessment;
         Self {
             schema: SCHEMA,
-            checkpoint: &candidate.provenance,
+            checkpoint: candidate.provenance,
             data,
             settings: Thresholds { score_thr, iou_thr },
-            fingerprint: &candidate.fingerprint,
-            evaluation: &assessment.evaluation,
-            judgement: &assessment.judgement,
-            why: assessment.why.as_ref(),
+            fingerprint: candidate.fingerprint,
+            evaluation,
+            judgement,
+            why,
         }
+    }
+
+    /// Reads a report that was written as JSON.
+    ///
+    /// # Errors
+    /// A [`ReportError`] that names the file.
+    pub fn read(path: &Path) -> Result<Self, ReportError> {
+        let text = std::fs::read(path)
+            .map_err(|error| ReportError::Read { path: path.to_owned(), error })?;
+        let malformed = |reason: String| ReportError::Malformed { path: path.to_owned(), reason };
+        let refused = |error: serde_json::Error| malformed(error.to_string());
+        // Another version may lack fields: its number is looked at before them.
+        let Version { schema } = serde_json::from_slice(&text).map_err(refused)?;
+        if schema != SCHEMA {
+            return Err(malformed(format!("its schema is {schema}, this detgate reads {SCHEMA}")));
+        }
+        serde_json::from_slice(&text).map_err(refused)
     }
 
     /// The report as JSON, ending in a line break.
@@ -156,11 +210,11 @@ impl DataSummary {
 }
 
 /// The candidate as a reviewer of the baseline gets it: with what the gate said of it.
-pub fn for_review(judgement: &Judgement) -> Snapshot {
-    let candidate = judgement.candidate().clone();
+pub fn for_review(assessment: &Assessment) -> Snapshot {
+    let (candidate, judgement) = (assessment.candidate.clone(), &assessment.judgement);
     let recorded = Recorded {
         verdict: Some(judgement.verdict),
-        objections: terminal::objections(judgement),
+        objections: words::objections(judgement),
         against: judgement.against.clone(),
         ..candidate.recorded
     };
@@ -222,6 +276,15 @@ impl MetricsReport<'_> {
     pub fn to_json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
+}
+
+/// Where a report comes from, as facts with their names.
+fn sources(report: &Report) -> Vec<(String, String)> {
+    let Provenance { checkpoint, checkpoint_blake3, engine } = &report.checkpoint;
+    let facts = [("checkpoint", checkpoint), ("its BLAKE3", checkpoint_blake3), ("engine", engine)];
+    let facts = facts.map(|(name, fact)| (name.to_owned(), fact.clone()));
+    let fingerprint = report.fingerprint.facts().iter();
+    facts.into_iter().chain(fingerprint.map(|(n, fact)| (n.clone(), fact.clone()))).collect()
 }
 
 /// Writes a report whole or not at all, making its folder if need be.

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use comfy_table::Table;
 
 use super::Report;
-use super::terminal::{align_numbers, plain, signed, value};
+use super::terminal::{align_numbers, plain};
+use super::words::{signed, value};
 use crate::gate::{ChangedImage, ClassThreshold, Why};
 use crate::metrics::losses::FlipKind;
 use crate::metrics::operating_points::OperatingPoint;

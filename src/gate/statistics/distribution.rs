@@ -1,6 +1,6 @@
 //! The bootstrap distribution of one statistic.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::normal;
 use super::student;
@@ -16,7 +16,7 @@ pub const LEAST_REPLICATES: usize = 200;
 const LEAST_DEFINED: f64 = 0.9;
 
 /// An interval with both its ends.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// The lower end.
     pub low: f64,
