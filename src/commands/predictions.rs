@@ -261,7 +261,7 @@ mod model {
             match *self {}
         }
 
-        pub(super) fn facts(&self) -> [(&'static str, String); 2] {
+        pub(super) fn facts(&self) -> [(&'static str, String); 3] {
             match *self {}
         }
 

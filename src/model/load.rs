@@ -9,6 +9,10 @@ use crate::config::{Config, LabelKind, LabelMap, ModelSource, Preprocessing};
 use crate::detections::Detector;
 use crate::files::failed;
 
+/// Raised whenever the same weights may find something else on the same image, were it in the last bit:
+/// predictions that were kept before are then no longer used.
+const COMPUTATION: u32 = 1;
+
 /// Why there is no detector.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -105,7 +109,7 @@ impl Opened {
 
     /// Everything but the file's contents, the code and the machine that changes what the detector finds,
     /// by name: what predictions that are kept depend on.
-    pub fn facts(&self) -> [(&'static str, String); 2] {
+    pub fn facts(&self) -> [(&'static str, String); 3] {
         let model = match &self.kind {
             Kind::Checkpoint(_, settings) => format!("{settings:?}"),
             Kind::TorchScript => "TorchScript".to_owned(),
@@ -117,7 +121,7 @@ impl Opened {
                 pairs.collect::<Vec<_>>().join(" ")
             }
         };
-        [("model", model), ("labels", labels)]
+        [("model", model), ("labels", labels), ("computation", COMPUTATION.to_string())]
     }
 
     /// Loads the weights.
