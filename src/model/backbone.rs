@@ -167,12 +167,10 @@ impl Block {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let (last, inner) = self.convs.split_last().expect("a block has two or three convolutions");
-        let mut out = inner.iter().try_fold(x.shallow_clone(), |x, conv| conv.forward_relu(&x))?;
-        out = last.forward(&out)?;
-        let mut sum = match &self.downsample {
-            Some(conv) => out.f_add_(&conv.forward(x)?)?,
-            None => out.f_add_(x)?,
-        };
-        sum.f_relu_()
+        let out = inner.iter().try_fold(x.shallow_clone(), |x, conv| conv.forward_relu(&x))?;
+        match &self.downsample {
+            Some(conv) => last.forward_add_relu(&out, &conv.forward(x)?),
+            None => last.forward_add_relu(&out, x),
+        }
     }
 }

@@ -66,9 +66,9 @@ impl Fpn {
         features: &[Tensor; 4],
         above: &Tensor,
     ) -> Result<(Tensor, Tensor), TchError> {
-        let mut lateral = self.inner[level].forward(&features[level])?;
-        let (_, _, height, width) = lateral.size4()?;
-        let merged = lateral.f_add_(&above.f_upsample_nearest2d([height, width], None, None)?)?;
+        let (_, _, height, width) = features[level].size4()?;
+        let above = above.f_upsample_nearest2d([height, width], None, None)?;
+        let merged = self.inner[level].forward_add(&features[level], &above)?;
         let output = self.output[level].forward(&merged)?;
         Ok((merged, output))
     }

@@ -15,6 +15,7 @@ pub mod boxes;
 mod error;
 mod faster_rcnn;
 pub mod fpn;
+pub mod kernels;
 mod layers;
 mod load;
 pub mod nms;
