@@ -9,6 +9,7 @@ use std::ops::Deref;
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::buffers;
 use super::kernels::{Convolution, Epilogue, Isa, Product, Shape};
 use super::weights::{Dim, Weights};
 
@@ -72,9 +73,24 @@ impl Conv2d {
         (outputs, inputs): (Dim, i64),
         geometry: Geometry,
     ) -> Result<Self, TchError> {
-        let weight = take_kernel(weights, path, outputs, inputs, geometry);
-        let bias = weights.take(&format!("{path}.bias"), &[Some(weight.size()[0])]);
-        Self::new(&weight, bias, geometry)
+        Self::load_stacked(weights, &[(path, outputs)], inputs, geometry)
+    }
+
+    /// Takes several convolutions of the same input, to be computed as one whose output channels are
+    /// those of the first, then those of the second, and so on.
+    pub(super) fn load_stacked(
+        weights: &Weights<'_>,
+        parts: &[(&str, Dim)],
+        inputs: i64,
+        geometry: Geometry,
+    ) -> Result<Self, TchError> {
+        let (mut kernels, mut biases) = (Vec::new(), Vec::new());
+        for &(path, outputs) in parts {
+            let kernel = take_kernel(weights, path, outputs, inputs, geometry);
+            biases.push(weights.take(&format!("{path}.bias"), &[Some(kernel.size()[0])]));
+            kernels.push(kernel);
+        }
+        Self::new(&Tensor::f_cat(&kernels, 0)?, Tensor::f_cat(&biases, 0)?, geometry)
     }
 
     /// Takes `conv.weight` and the normalisation `norm.{weight,bias,running_mean,running_var}`, and
@@ -156,7 +172,7 @@ impl Conv2d {
             return Err(TchError::Shape(format!("cannot add {size:?} to {out_shape:?}")));
         }
         let residual = other.as_ref().map(values).transpose()?;
-        let mut out = empty(&out_shape)?;
+        let mut out = buffers::take(&out_shape)?;
         let epilogue = Epilogue { bias: Some(&self.bias), residual, relu };
         self.convolution.forward(values(&input)?, size, epilogue, values_mut(&mut out)?);
         out.f_permute([0, 3, 1, 2])
@@ -237,7 +253,7 @@ impl Linear {
                 format!("expected [n, {}] for a product, got {size:?}", self.product.inputs());
             return Err(TchError::Shape(what));
         }
-        let mut out = empty(&[n, self.outputs()])?;
+        let mut out = buffers::take(&[n, self.outputs()])?;
         let x = x.f_contiguous()?;
         let epilogue = Epilogue { bias: Some(&self.bias), residual: None, relu };
         self.product.forward(values(&x)?, epilogue, values_mut(&mut out)?);
@@ -258,11 +274,6 @@ fn pixels(x: &Tensor) -> Result<Tensor, TchError> {
 /// The same tensor `[n, c, h, w]`, its channels next to each other in memory.
 pub fn channels_last(x: &Tensor) -> Result<Tensor, TchError> {
     pixels(x)?.f_permute([0, 3, 1, 2])
-}
-
-/// An uninitialised float32 tensor.
-pub(super) fn empty(size: &[i64]) -> Result<Tensor, TchError> {
-    Tensor::f_empty(size, (Kind::Float, Device::Cpu))
 }
 
 /// The numbers of a contiguous float32 CPU tensor, without copying them.

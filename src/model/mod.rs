@@ -12,6 +12,7 @@
 pub mod anchors;
 pub mod backbone;
 pub mod boxes;
+mod buffers;
 mod error;
 mod faster_rcnn;
 pub mod fpn;

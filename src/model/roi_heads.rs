@@ -4,6 +4,7 @@
 use tch::{TchError, Tensor};
 
 use super::boxes::{BoxCoder, Xyxy, clip_to_image, is_large, rows};
+use super::buffers::give_back;
 use super::layers::{Linear, values};
 use super::nms::batched_nms;
 use super::roi_align::OUTPUT_SIZE;
@@ -75,7 +76,10 @@ impl BoxHead {
     /// # Errors
     /// libtorch's.
     pub fn features(&self, pooled: &Tensor) -> Result<Tensor, TchError> {
-        self.fc7.forward_relu(&self.fc6.forward_relu(&pooled.f_flatten(1, 2)?)?)
+        let hidden = self.fc6.forward_relu(&pooled.f_flatten(1, 2)?)?;
+        let features = self.fc7.forward_relu(&hidden)?;
+        give_back(hidden);
+        Ok(features)
     }
 
     /// `[n, head width]` -> class logits `[n, classes]` and box deltas `[n, 4 * classes]`.

@@ -2,6 +2,9 @@
 //!
 //! Deliberately absent: groups and dilation.
 
+use std::cell::RefCell;
+
+use super::aligned::Aligned;
 use super::gemm::{Dense, Epilogue, Packed, Rows, multiply};
 use super::simd::Isa;
 use super::winograd::{Size, Winograd, Workspace};
@@ -65,7 +68,8 @@ enum Prepared {
 const SHORT: usize = 64;
 
 thread_local! {
-    static WORKSPACE: std::cell::RefCell<Workspace> = std::cell::RefCell::default();
+    static WORKSPACE: RefCell<Workspace> = RefCell::default();
+    static PADDED: RefCell<Aligned> = RefCell::default();
 }
 
 impl Convolution {
@@ -128,10 +132,9 @@ impl Convolution {
                 let patches = Patches { input, size, zeros: &zeros, out_width, kernel, stride };
                 multiply(&patches, matrix, epilogue, out);
             }
-            Prepared::Rows(matrix) => {
-                let padded = pad(input, size, inputs, kernel / 2);
+            Prepared::Rows(matrix) => PADDED.with_borrow_mut(|memory| {
                 let rows = KernelRows {
-                    padded: &padded,
+                    padded: pad(input, size, inputs, kernel / 2, memory),
                     width: (size.1 + 2 * (kernel / 2)) * inputs,
                     depth: kernel * inputs,
                     channels: inputs,
@@ -139,7 +142,7 @@ impl Convolution {
                     out_width: out_size.1,
                 };
                 multiply(&rows, matrix, epilogue, out);
-            }
+            }),
         }
     }
 }
@@ -206,12 +209,24 @@ impl Rows for KernelRows<'_> {
 }
 
 /// `[h, w, channels]` -> `[h + 2 padding, w + 2 padding, channels]`.
-fn pad(input: &[f32], (height, width): Size, channels: usize, padding: usize) -> Vec<f32> {
-    let row = (width + 2 * padding) * channels;
-    let mut padded = vec![0.0; (height + 2 * padding) * row];
-    for (y, values) in input.chunks_exact(width * channels).enumerate() {
-        let at = (y + padding) * row + padding * channels;
-        padded[at..at + values.len()].copy_from_slice(values);
+fn pad<'a>(
+    input: &[f32],
+    (height, width): Size,
+    channels: usize,
+    padding: usize,
+    memory: &'a mut Aligned,
+) -> &'a [f32] {
+    let (row, edge) = ((width + 2 * padding) * channels, padding * channels);
+    let padded = memory.at_least((height + 2 * padding) * row);
+    for (y, to) in padded.chunks_exact_mut(row).enumerate() {
+        if (padding..height + padding).contains(&y) {
+            let from = &input[(y - padding) * width * channels..][..width * channels];
+            to[..edge].fill(0.0);
+            to[edge..row - edge].copy_from_slice(from);
+            to[row - edge..].fill(0.0);
+        } else {
+            to.fill(0.0);
+        }
     }
     padded
 }
