@@ -184,7 +184,9 @@ impl Block {
         let shortcut = self.downsample.as_ref().map(|conv| conv.forward(x)).transpose()?;
         let out = last.forward_add_relu(&inside, shortcut.as_ref().unwrap_or(x))?;
         give_back(inside);
-        shortcut.map(give_back);
+        if let Some(shortcut) = shortcut {
+            give_back(shortcut);
+        }
         Ok(out)
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn give_back(tensor: Tensor) {
     KEPT.with_borrow_mut(|kept| {
         kept.push(flat);
         while kept.iter().map(|flat| flat.numel() as i64).sum::<i64>() > MAX_KEPT {
-            kept.remove(0);
+            drop(kept.remove(0));
         }
     });
 }

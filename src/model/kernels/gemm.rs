@@ -23,7 +23,7 @@ const DEPTH: usize = 256;
 const VECTORS: usize = 2;
 /// Rows are taken in blocks whose input is at most so large that it stays in the second-level cache while
 /// the matrix passes by, bytes.
-const BLOCK_BYTES: usize = 512 << 10;
+const BLOCK_BYTES: usize = 256 << 10;
 /// Taps are taken together as far as the sum of their depths is at most that; the rest is added in
 /// further passes over the output. A panel then stays in the second-level cache while the rows pass by.
 const PASS_DEPTH: usize = 1536;
