@@ -6,6 +6,7 @@
 
 use tch::{TchError, Tensor};
 
+use super::buffers::give_back;
 use super::error::ModelError;
 use super::layers::{Conv2d, Geometry, Norm};
 use super::weights::Weights;
@@ -96,9 +97,10 @@ impl ResNet {
     /// libtorch's.
     pub fn forward(&self, batch: &Tensor) -> Result<[Tensor; 4], TchError> {
         let stem = self.stem.forward_relu(batch)?;
-        let stem = stem.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
+        let pooled = stem.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
+        give_back(stem);
         let [layer1, layer2, layer3, layer4] = &self.layers;
-        let c2 = run(layer1, &stem)?;
+        let c2 = run(layer1, &pooled)?;
         let c3 = run(layer2, &c2)?;
         let c4 = run(layer3, &c3)?;
         let c5 = run(layer4, &c4)?;
@@ -107,7 +109,13 @@ impl ResNet {
 }
 
 fn run(blocks: &[Block], x: &Tensor) -> Result<Tensor, TchError> {
-    blocks.iter().try_fold(x.shallow_clone(), |x, block| block.forward(&x))
+    let (first, others) = blocks.split_first().expect("a layer has at least two blocks");
+    let mut out = first.forward(x)?;
+    for block in others {
+        let next = block.forward(&out)?;
+        give_back(std::mem::replace(&mut out, next));
+    }
+    Ok(out)
 }
 
 /// A residual block: `BasicBlock` or `Bottleneck`.
@@ -167,12 +175,18 @@ impl Block {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let (last, inner) = self.convs.split_last().expect("a block has two or three convolutions");
-        let mut out = inner.iter().try_fold(x.shallow_clone(), |x, conv| conv.forward_relu(&x))?;
-        out = last.forward(&out)?;
-        let mut sum = match &self.downsample {
-            Some(conv) => out.f_add_(&conv.forward(x)?)?,
-            None => out.f_add_(x)?,
-        };
-        sum.f_relu_()
+        let (first, others) = inner.split_first().expect("see above");
+        let mut inside = first.forward_relu(x)?;
+        for conv in others {
+            let next = conv.forward_relu(&inside)?;
+            give_back(std::mem::replace(&mut inside, next));
+        }
+        let shortcut = self.downsample.as_ref().map(|conv| conv.forward(x)).transpose()?;
+        let out = last.forward_add_relu(&inside, shortcut.as_ref().unwrap_or(x))?;
+        give_back(inside);
+        if let Some(shortcut) = shortcut {
+            give_back(shortcut);
+        }
+        Ok(out)
     }
 }

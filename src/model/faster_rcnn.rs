@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use super::backbone::ResNet;
 use super::boxes::Xyxy;
+use super::buffers::give_back;
 use super::error::ModelError;
 use super::fpn::Fpn;
 use super::roi_align::multi_scale_roi_align;
@@ -195,13 +196,18 @@ impl FasterRcnn {
         init_thread()?;
         let _no_grad = tch::no_grad_guard();
         let input = self.transform.forward(image)?;
-        let pyramid = self.fpn.forward(&self.backbone.forward(&input.batch)?)?;
+        let features = self.backbone.forward(&input.batch)?;
+        let pyramid = self.fpn.forward(&features)?;
+        features.into_iter().for_each(give_back);
         let proposals = self.propose(&pyramid, &input.batch, input.size)?;
         if proposals.is_empty() {
             return Ok(Vec::new());
         }
         let pooled = multi_scale_roi_align(&pyramid[..4], &proposals)?;
-        let (logits, deltas) = self.head.predict(&self.head.features(&pooled)?)?;
+        pyramid.into_iter().for_each(give_back);
+        let hidden = self.head.features(&pooled)?;
+        give_back(pooled);
+        let (logits, deltas) = self.head.predict(&hidden)?;
         let mut found = select((&logits, &deltas), &proposals, input.size, &self.selection)?;
         let original = (image.height as usize, image.width as usize);
         for scored in &mut found {

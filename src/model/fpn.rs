@@ -3,6 +3,7 @@
 
 use tch::{TchError, Tensor};
 
+use super::buffers::give_back;
 use super::layers::{Conv2d, Geometry};
 use super::weights::Weights;
 
@@ -52,9 +53,10 @@ impl Fpn {
     pub fn forward(&self, features: &[Tensor; 4]) -> Result<[Tensor; 5], TchError> {
         let top = self.inner[3].forward(&features[3])?;
         let p5 = self.output[3].forward(&top)?;
-        let (next, p4) = self.merge(2, features, &top)?;
-        let (next, p3) = self.merge(1, features, &next)?;
-        let (_, p2) = self.merge(0, features, &next)?;
+        let (next, p4) = self.merge(2, features, top)?;
+        let (next, p3) = self.merge(1, features, next)?;
+        let (last, p2) = self.merge(0, features, next)?;
+        give_back(last);
         let p6 = p5.f_max_pool2d([1, 1], [2, 2], [0, 0], [1, 1], false)?;
         Ok([p2, p3, p4, p5, p6])
     }
@@ -64,11 +66,13 @@ impl Fpn {
         &self,
         level: usize,
         features: &[Tensor; 4],
-        above: &Tensor,
+        above: Tensor,
     ) -> Result<(Tensor, Tensor), TchError> {
-        let mut lateral = self.inner[level].forward(&features[level])?;
-        let (_, _, height, width) = lateral.size4()?;
-        let merged = lateral.f_add_(&above.f_upsample_nearest2d([height, width], None, None)?)?;
+        let (_, _, height, width) = features[level].size4()?;
+        let upsampled = above.f_upsample_nearest2d([height, width], None, None)?;
+        give_back(above);
+        let merged = self.inner[level].forward_add(&features[level], &upsampled)?;
+        give_back(upsampled);
         let output = self.output[level].forward(&merged)?;
         Ok((merged, output))
     }

@@ -1,7 +1,7 @@
 //! Convolution and linear layers, with batch normalisation folded in when they are loaded.
 //!
 //! Activations are channels-last (NHWC in memory, NCHW to libtorch), which is what the fast CPU
-//! convolutions want and what RoIAlign reads.
+//! convolutions want and what RoIAlign reads. What computes a layer is in [`super::kernels`].
 //!
 //! Deliberately absent: training; in inference batch normalisation is a per-channel affine map.
 
@@ -9,13 +9,15 @@ use std::ops::Deref;
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::buffers;
+use super::kernels::{Convolution, Epilogue, Isa, Product, Shape};
 use super::weights::{Dim, Weights};
 
-/// A parameter of a loaded layer: never written to again.
+/// A parameter that libtorch reads: never written to again.
 #[derive(Debug)]
 pub(super) struct Param(Tensor);
 
-// SAFETY: a `Param` is private to a layer, is never mutated after loading, does not require
+// SAFETY: a `Param` is private to its owner, is never mutated after loading, does not require
 // gradients and hands out no owned alias; libtorch operators may read one tensor from several
 // threads at once, and its reference counts are atomic.
 unsafe impl Sync for Param {}
@@ -59,9 +61,8 @@ pub(super) struct Norm {
 /// `torch.nn.Conv2d` with a bias; padding keeps the size up to the stride.
 #[derive(Debug)]
 pub(super) struct Conv2d {
-    weight: Param,
-    bias: Param,
-    geometry: Geometry,
+    convolution: Convolution,
+    bias: Vec<f32>,
 }
 
 impl Conv2d {
@@ -72,9 +73,24 @@ impl Conv2d {
         (outputs, inputs): (Dim, i64),
         geometry: Geometry,
     ) -> Result<Self, TchError> {
-        let weight = take_kernel(weights, path, outputs, inputs, geometry);
-        let bias = weights.take(&format!("{path}.bias"), &[Some(weight.size()[0])]);
-        Self::new(&weight, bias, geometry)
+        Self::load_stacked(weights, &[(path, outputs)], inputs, geometry)
+    }
+
+    /// Takes several convolutions of the same input, to be computed as one whose output channels are
+    /// those of the first, then those of the second, and so on.
+    pub(super) fn load_stacked(
+        weights: &Weights<'_>,
+        parts: &[(&str, Dim)],
+        inputs: i64,
+        geometry: Geometry,
+    ) -> Result<Self, TchError> {
+        let (mut kernels, mut biases) = (Vec::new(), Vec::new());
+        for &(path, outputs) in parts {
+            let kernel = take_kernel(weights, path, outputs, inputs, geometry);
+            biases.push(weights.take(&format!("{path}.bias"), &[Some(kernel.size()[0])]));
+            kernels.push(kernel);
+        }
+        Self::new(&Tensor::f_cat(&kernels, 0)?, Tensor::f_cat(&biases, 0)?, geometry)
     }
 
     /// Takes `conv.weight` and the normalisation `norm.{weight,bias,running_mean,running_var}`, and
@@ -101,28 +117,70 @@ impl Conv2d {
         let scale = gamma.f_div(&var.f_add_scalar(norm.eps)?.f_sqrt()?)?;
         let bias = beta.f_sub(&mean.f_mul(&scale)?)?.f_to_kind(Kind::Float)?;
         let folded = kernel.f_to_kind(Kind::Double)?.f_mul(&scale.f_reshape([-1, 1, 1, 1])?)?;
-        Self::new(&folded.f_to_kind(Kind::Float)?, bias, geometry)
+        Self::new(&folded, bias, geometry)
     }
 
-    fn new(weight: &Tensor, bias: Tensor, geometry: Geometry) -> Result<Self, TchError> {
-        Ok(Self { weight: channels_last(weight)?.into(), bias: bias.into(), geometry })
+    fn new(kernel: &Tensor, bias: Tensor, geometry: Geometry) -> Result<Self, TchError> {
+        let (outputs, inputs, _, _) = kernel.size4()?;
+        let shape = Shape {
+            outputs: outputs as usize,
+            inputs: inputs as usize,
+            kernel: geometry.kernel as usize,
+            stride: geometry.stride as usize,
+        };
+        let values = Vec::<f64>::try_from(kernel.f_to_kind(Kind::Double)?.f_flatten(0, -1)?)?;
+        let convolution = Convolution::new(Isa::detect(), shape, shape.algorithm(), &values);
+        Ok(Self { convolution, bias: Vec::try_from(bias)? })
     }
 
     /// `[1, inputs, h, w]` -> `[1, outputs, h / stride, w / stride]`, sizes rounded up.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let Geometry { kernel, stride } = self.geometry;
-        let padding = kernel / 2;
-        x.f_conv2d(&self.weight, Some(&*self.bias), [stride, stride], [padding, padding], [1, 1], 1)
+        self.compute(x, None, false)
     }
 
     /// [`forward`](Self::forward), then ReLU.
     pub(super) fn forward_relu(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        self.forward(x)?.f_relu_()
+        self.compute(x, None, true)
+    }
+
+    /// [`forward`](Self::forward), plus a tensor of the output's shape.
+    pub(super) fn forward_add(&self, x: &Tensor, other: &Tensor) -> Result<Tensor, TchError> {
+        self.compute(x, Some(other), false)
+    }
+
+    /// [`forward`](Self::forward), plus a tensor of the output's shape, then ReLU.
+    pub(super) fn forward_add_relu(&self, x: &Tensor, other: &Tensor) -> Result<Tensor, TchError> {
+        self.compute(x, Some(other), true)
+    }
+
+    fn compute(&self, x: &Tensor, other: Option<&Tensor>, relu: bool) -> Result<Tensor, TchError> {
+        let shape = self.convolution.shape();
+        let input = pixels(x)?;
+        let (batch, height, width, channels) = input.size4()?;
+        if (batch, channels) != (1, shape.inputs as i64) {
+            let size = x.size();
+            let what =
+                format!("expected [1, {}, h, w] for a convolution, got {size:?}", shape.inputs);
+            return Err(TchError::Shape(what));
+        }
+        let size = (height as usize, width as usize);
+        let (out_height, out_width) = shape.out_size(size);
+        let out_shape = [1, out_height as i64, out_width as i64, self.outputs()];
+        let other = other.map(pixels).transpose()?;
+        if let Some(other) = other.as_ref().filter(|other| other.size() != out_shape) {
+            let size = other.size();
+            return Err(TchError::Shape(format!("cannot add {size:?} to {out_shape:?}")));
+        }
+        let residual = other.as_ref().map(values).transpose()?;
+        let mut out = buffers::take(&out_shape)?;
+        let epilogue = Epilogue { bias: Some(&self.bias), residual, relu };
+        self.convolution.forward(values(&input)?, size, epilogue, values_mut(&mut out)?);
+        out.f_permute([0, 3, 1, 2])
     }
 
     /// The number of output channels.
     pub(super) fn outputs(&self) -> i64 {
-        self.weight.size()[0]
+        self.convolution.shape().outputs as i64
     }
 }
 
@@ -140,45 +198,82 @@ fn take_kernel(
 /// `torch.nn.Linear`.
 #[derive(Debug)]
 pub(super) struct Linear {
-    weight: Param,
-    bias: Param,
+    product: Product,
+    bias: Vec<f32>,
 }
 
 impl Linear {
     /// Takes `path.weight` `[outputs, inputs]` and `path.bias` `[outputs]`.
-    pub(super) fn load(weights: &Weights<'_>, path: &str, outputs: Dim, inputs: i64) -> Self {
+    pub(super) fn load(
+        weights: &Weights<'_>,
+        path: &str,
+        outputs: Dim,
+        inputs: i64,
+    ) -> Result<Self, TchError> {
         let weight = weights.take(&format!("{path}.weight"), &[outputs, Some(inputs)]);
-        let bias = weights.take(&format!("{path}.bias"), &[Some(weight.size()[0])]);
-        Self { weight: weight.into(), bias: bias.into() }
+        Self::new(&weight, weights, path)
     }
 
-    /// The same layer for an input that is laid out `[space, channels]` instead of
-    /// `[channels, space]`.
-    pub(super) fn for_channels_last(self, channels: i64, space: i64) -> Result<Self, TchError> {
-        let weight = self.weight.f_reshape([-1, channels, space])?.f_transpose(1, 2)?;
-        let weight = weight.f_contiguous()?.f_reshape([-1, space * channels])?;
-        Ok(Self { weight: weight.into(), bias: self.bias })
+    /// The same for a weight that was trained on inputs `[channels, space]`, to be used with
+    /// `[space, channels]`.
+    pub(super) fn load_for_channels_last(
+        weights: &Weights<'_>,
+        path: &str,
+        outputs: Dim,
+        (channels, space): (i64, i64),
+    ) -> Result<Self, TchError> {
+        let weight = weights.take(&format!("{path}.weight"), &[outputs, Some(channels * space)]);
+        let weight = weight.f_reshape([-1, channels, space])?.f_transpose(1, 2)?;
+        Self::new(&weight.f_contiguous()?.f_flatten(1, 2)?, weights, path)
+    }
+
+    fn new(weight: &Tensor, weights: &Weights<'_>, path: &str) -> Result<Self, TchError> {
+        let (outputs, inputs) = weight.size2()?;
+        let bias = weights.take(&format!("{path}.bias"), &[Some(outputs)]);
+        let sizes = (outputs as usize, inputs as usize);
+        let product = Product::new(Isa::detect(), sizes, values(weight)?);
+        Ok(Self { product, bias: Vec::try_from(bias)? })
     }
 
     /// `[n, inputs]` -> `[n, outputs]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        x.f_linear(&self.weight, Some(&*self.bias))
+        self.compute(x, false)
+    }
+
+    /// [`forward`](Self::forward), then ReLU.
+    pub(super) fn forward_relu(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        self.compute(x, true)
+    }
+
+    fn compute(&self, x: &Tensor, relu: bool) -> Result<Tensor, TchError> {
+        let (n, inputs) = x.size2()?;
+        if inputs != self.product.inputs() as i64 {
+            let size = x.size();
+            let what =
+                format!("expected [n, {}] for a product, got {size:?}", self.product.inputs());
+            return Err(TchError::Shape(what));
+        }
+        let mut out = buffers::take(&[n, self.outputs()])?;
+        let x = x.f_contiguous()?;
+        let epilogue = Epilogue { bias: Some(&self.bias), residual: None, relu };
+        self.product.forward(values(&x)?, epilogue, values_mut(&mut out)?);
+        Ok(out)
     }
 
     /// The number of outputs.
     pub(super) fn outputs(&self) -> i64 {
-        self.weight.size()[0]
+        self.bias.len() as i64
     }
+}
+
+/// `[n, c, h, w]` -> `[n, h, w, c]`, contiguous; without a copy if `x` is channels-last.
+fn pixels(x: &Tensor) -> Result<Tensor, TchError> {
+    x.f_permute([0, 2, 3, 1])?.f_contiguous()
 }
 
 /// The same tensor `[n, c, h, w]`, its channels next to each other in memory.
 pub fn channels_last(x: &Tensor) -> Result<Tensor, TchError> {
-    x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])
-}
-
-/// An uninitialised float32 tensor.
-pub(super) fn empty(size: &[i64]) -> Result<Tensor, TchError> {
-    Tensor::f_empty(size, (Kind::Float, Device::Cpu))
+    pixels(x)?.f_permute([0, 3, 1, 2])
 }
 
 /// The numbers of a contiguous float32 CPU tensor, without copying them.

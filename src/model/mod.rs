@@ -12,9 +12,11 @@
 pub mod anchors;
 pub mod backbone;
 pub mod boxes;
+mod buffers;
 mod error;
 mod faster_rcnn;
 pub mod fpn;
+pub mod kernels;
 mod layers;
 mod load;
 pub mod nms;

@@ -12,7 +12,8 @@
 use tch::{TchError, Tensor};
 
 use super::boxes::{Xyxy, area};
-use super::layers::{channels_last, empty, values, values_mut};
+use super::buffers;
+use super::layers::{channels_last, values, values_mut};
 
 /// Bins per side of the pooled output.
 pub const OUTPUT_SIZE: usize = 7;
@@ -34,7 +35,7 @@ const FIRST_LEVEL: f32 = 2.0;
 pub fn multi_scale_roi_align(pyramid: &[Tensor], rois: &[Xyxy]) -> Result<Tensor, TchError> {
     let channels = pyramid.first().map_or(0, |level| level.size()[1]);
     let bins = (OUTPUT_SIZE * OUTPUT_SIZE) as i64;
-    let mut pooled = empty(&[rois.len() as i64, bins, channels])?;
+    let mut pooled = buffers::take(&[rois.len() as i64, bins, channels])?;
     if rois.is_empty() {
         return Ok(pooled);
     }

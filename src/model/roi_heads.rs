@@ -4,6 +4,7 @@
 use tch::{TchError, Tensor};
 
 use super::boxes::{BoxCoder, Xyxy, clip_to_image, is_large, rows};
+use super::buffers::give_back;
 use super::layers::{Linear, values};
 use super::nms::batched_nms;
 use super::roi_align::OUTPUT_SIZE;
@@ -56,12 +57,13 @@ impl BoxHead {
             Linear::load(weights, &format!("roi_heads.{path}"), outputs, inputs)
         };
         let bins = (OUTPUT_SIZE * OUTPUT_SIZE) as i64;
-        let fc6 = linear("box_head.fc6", None, width * bins);
-        let fc7 = linear("box_head.fc7", None, fc6.outputs());
-        let cls_score = linear("box_predictor.cls_score", None, fc7.outputs());
+        let path = "roi_heads.box_head.fc6";
+        let fc6 = Linear::load_for_channels_last(weights, path, None, (width, bins))?;
+        let fc7 = linear("box_head.fc7", None, fc6.outputs())?;
+        let cls_score = linear("box_predictor.cls_score", None, fc7.outputs())?;
         let bbox_pred =
-            linear("box_predictor.bbox_pred", Some(4 * cls_score.outputs()), fc7.outputs());
-        Ok(Self { fc6: fc6.for_channels_last(width, bins)?, fc7, cls_score, bbox_pred })
+            linear("box_predictor.bbox_pred", Some(4 * cls_score.outputs()), fc7.outputs())?;
+        Ok(Self { fc6, fc7, cls_score, bbox_pred })
     }
 
     /// Classes, background included.
@@ -74,8 +76,10 @@ impl BoxHead {
     /// # Errors
     /// libtorch's.
     pub fn features(&self, pooled: &Tensor) -> Result<Tensor, TchError> {
-        let hidden = self.fc6.forward(&pooled.f_flatten(1, 2)?)?.f_relu_()?;
-        self.fc7.forward(&hidden)?.f_relu_()
+        let hidden = self.fc6.forward_relu(&pooled.f_flatten(1, 2)?)?;
+        let features = self.fc7.forward_relu(&hidden)?;
+        give_back(hidden);
+        Ok(features)
     }
 
     /// `[n, head width]` -> class logits `[n, classes]` and box deltas `[n, 4 * classes]`.

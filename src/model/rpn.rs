@@ -5,12 +5,15 @@ use tch::{TchError, Tensor};
 
 use super::anchors::{ASPECT_RATIOS, LevelAnchors, SIZES};
 use super::boxes::{BoxCoder, Xyxy, clip_to_image, is_large, rows};
+use super::buffers::give_back;
 use super::layers::{Conv2d, Geometry, values};
 use super::nms::batched_nms;
 use super::weights::Weights;
 use crate::detections::DetectError;
 
 const HEAD: &str = "rpn.head";
+/// Per place of a level.
+const ANCHORS: i64 = ASPECT_RATIOS.len() as i64;
 /// Proposals with a shorter side, pixels, are dropped.
 const MIN_SIZE: f32 = 1e-3;
 const CODER: BoxCoder = BoxCoder { weights: [1.0; 4] };
@@ -32,8 +35,8 @@ pub struct RpnSettings {
 #[derive(Debug)]
 pub struct RpnHead {
     convs: Vec<Conv2d>,
-    objectness: Conv2d,
-    deltas: Conv2d,
+    /// Objectness, then deltas: one pass over the hidden layer.
+    predictor: Conv2d,
 }
 
 /// The head's output on one level, anchors in the order of [`LevelAnchors`].
@@ -64,20 +67,17 @@ impl RpnHead {
     /// # Errors
     /// libtorch's; missing and misshapen parameters are left to [`Weights::finish`].
     pub fn load(weights: &Weights<'_>, width: i64) -> Result<Self, TchError> {
-        let conv = |path: &str, outputs, kernel| {
-            let path = format!("{HEAD}.{path}");
-            Conv2d::load(weights, &path, (Some(outputs), width), Geometry::new(kernel, 1))
-        };
         // At least one, so that a head without any is reported as missing it.
         let depth = weights.count(&format!("{HEAD}.conv")).max(1);
-        let convs =
-            (0..depth).map(|i| conv(&format!("conv.{i}.0"), width, 3)).collect::<Result<_, _>>()?;
-        let anchors = ASPECT_RATIOS.len() as i64;
-        Ok(Self {
-            convs,
-            objectness: conv("cls_logits", anchors, 1)?,
-            deltas: conv("bbox_pred", 4 * anchors, 1)?,
-        })
+        let conv = |i| {
+            let path = format!("{HEAD}.conv.{i}.0");
+            Conv2d::load(weights, &path, (Some(width), width), Geometry::new(3, 1))
+        };
+        let convs = (0..depth).map(conv).collect::<Result<_, _>>()?;
+        let (objectness, deltas) = (format!("{HEAD}.cls_logits"), format!("{HEAD}.bbox_pred"));
+        let parts = [(&*objectness, Some(ANCHORS)), (&*deltas, Some(4 * ANCHORS))];
+        let predictor = Conv2d::load_stacked(weights, &parts, width, Geometry::new(1, 1))?;
+        Ok(Self { convs, predictor })
     }
 
     /// One level `[1, c, h, w]` -> objectness and deltas of its `3 * h * w` anchors.
@@ -86,15 +86,25 @@ impl RpnHead {
     /// libtorch's.
     pub fn forward(&self, level: &Tensor) -> Result<RpnOutput, TchError> {
         let (_, _, height, width) = level.size4()?;
-        let hidden =
-            self.convs.iter().try_fold(level.shallow_clone(), |x, conv| conv.forward_relu(&x))?;
-        let flat =
-            |x: Tensor, shape: &[i64]| x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_reshape(shape);
-        Ok(RpnOutput {
-            objectness: flat(self.objectness.forward(&hidden)?, &[-1])?,
-            deltas: flat(self.deltas.forward(&hidden)?, &[-1, 4])?,
+        let (first, others) = self.convs.split_first().expect("a head has a convolution");
+        let mut hidden = first.forward_relu(level)?;
+        for conv in others {
+            let next = conv.forward_relu(&hidden)?;
+            give_back(std::mem::replace(&mut hidden, next));
+        }
+        let predicted = self.predictor.forward(&hidden)?;
+        give_back(hidden);
+        let channels = |start, count, shape: &[i64]| {
+            let part = predicted.f_narrow(1, start, count)?.f_permute([0, 2, 3, 1])?;
+            part.f_contiguous()?.f_reshape(shape)
+        };
+        let output = RpnOutput {
+            objectness: channels(0, ANCHORS, &[-1])?,
+            deltas: channels(ANCHORS, 4 * ANCHORS, &[-1, 4])?,
             grid: (height as usize, width as usize),
-        })
+        };
+        give_back(predicted);
+        Ok(output)
     }
 }
 
