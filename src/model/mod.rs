@@ -4,7 +4,7 @@
 //! One file per stage, in the order in which an image passes through them: [`transform`],
 //! [`backbone`], [`fpn`], [`rpn`] (with [`anchors`], [`boxes`] and [`nms`]), [`roi_align`],
 //! [`roi_heads`]. Each stage is public so that it can be compared with torchvision's own output for
-//! its own input (`tests/parity.rs`).
+//! its own input (`tests/parity.rs`). Their convolutions and products are computed by [`kernels`].
 //!
 //! Deliberately absent: training, GPUs, batches of several images, and any architecture setting: what
 //! a state dict holds is read from its names and shapes.
