@@ -14,6 +14,7 @@ cargo xtask COMMAND
   test             the whole test suite: without features, with mlflow, with torch; doctests; xtask itself
   bench ARGS       cargo bench ARGS, with libtorch
   bench-peers ARGS time detgate against the other COCO engines, from JSON files to the 12 numbers
+  bench-inference ARGS  time detgate against torchvision, ONNX Runtime and OpenVINO on the same images
   ci               formatting, clippy per feature set, cargo deny if installed, then test
   doctor           one line per requirement, with the fix where one is missing
   libtorch         fetch libtorch if needed and print its folder: `export LIBTORCH=$(cargo xtask libtorch)` for an editor
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Test,
     Bench(Vec<OsString>),
     BenchPeers(Vec<OsString>),
+    BenchInference(Vec<OsString>),
     Ci,
     Doctor,
     /// Provision libtorch and print where it is.
@@ -65,6 +67,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         "bless" => return Ok(Command::Bless(rest)),
         "bench" => return Ok(Command::Bench(rest)),
         "bench-peers" => return Ok(Command::BenchPeers(rest)),
+        "bench-inference" => return Ok(Command::BenchInference(rest)),
         "mlflow-ui" => return Ok(Command::MlflowUi(rest)),
         "load-library" => return load_library(rest),
         "--help" | "-h" | "help" => Command::Help,

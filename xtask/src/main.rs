@@ -8,6 +8,7 @@ mod crates_io;
 mod doctor;
 mod fetch;
 mod flags;
+mod inference;
 mod libtorch;
 mod load;
 mod machine;
@@ -47,6 +48,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Test => tasks::test(),
         Command::Bench(args) => tasks::bench(args),
         Command::BenchPeers(args) => peers::run(&args),
+        Command::BenchInference(args) => inference::run(&args),
         Command::Ci => tasks::ci(),
         Command::Doctor => Ok(doctor::run()),
         Command::Libtorch => {

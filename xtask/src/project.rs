@@ -79,7 +79,7 @@ pub(crate) fn nearest(here: &Path) -> Option<&Path> {
 
 /// Builds the release program and returns its path. Shows cargo's progress at a terminal; elsewhere one line when it
 /// takes long.
-fn build(libtorch: &Libtorch) -> Result<PathBuf> {
+pub(crate) fn build(libtorch: &Libtorch) -> Result<PathBuf> {
     use std::io::IsTerminal;
     let terminal = std::io::stderr().is_terminal();
     let mut command = Command::new(cargo());

@@ -9,8 +9,8 @@ mod bandwidth;
 mod bootstrap;
 mod data;
 mod engines;
-mod machine;
-mod measure;
+pub(crate) mod machine;
+pub(crate) mod measure;
 mod numbers;
 mod options;
 mod table;
@@ -29,6 +29,7 @@ use engines::{ENGINES, Engine, Program};
 use machine::threads;
 use measure::median;
 use options::Options;
+pub(crate) use table::aligned;
 use table::{Measured, Row};
 
 /// An engine whose first run takes longer has no other: five of pycocotools' would take as long as everything else.
@@ -272,10 +273,19 @@ fn bandwidth_sentence(ours: &[Ours]) -> String {
 }
 
 /// A folder for the programs' output, removed at the end.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn make(root: &Path) -> Result<Scratch> {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes it in the cache.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn make(root: &Path) -> Result<Scratch> {
         let folder = root.join(format!("bench-scratch-{}", std::process::id()));
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(Scratch(folder))

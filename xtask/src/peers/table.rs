@@ -70,7 +70,7 @@ pub(crate) fn render(rows: &[Row], reference: &Measured, rounds: usize) -> Strin
     sorted.sort_by(|a, b| seconds(a).total_cmp(&seconds(b)));
     let mut lines = vec![HEADER.map(str::to_owned)];
     lines.extend(sorted.iter().map(|row| cells(row, reference, rounds)));
-    aligned(&lines)
+    aligned(&lines, |column| (2..7).contains(&column))
 }
 
 fn cells(row: &Row, reference: &Measured, rounds: usize) -> [String; 8] {
@@ -107,12 +107,14 @@ fn one_cell(words: &str) -> String {
 }
 
 /// Markdown: words to the left, numbers to the right.
-fn aligned(lines: &[[String; 8]]) -> String {
-    let numeric = |column: usize| (2..7).contains(&column);
+pub(crate) fn aligned<const N: usize>(
+    lines: &[[String; N]],
+    numeric: impl Fn(usize) -> bool,
+) -> String {
     let width = |column: usize| {
         lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(3)
     };
-    let widths: Vec<usize> = (0..HEADER.len()).map(width).collect();
+    let widths: Vec<usize> = (0..N).map(width).collect();
     let rule = widths.iter().enumerate().map(|(column, &width)| {
         if numeric(column) { format!("{}:", "-".repeat(width - 1)) } else { "-".repeat(width) }
     });
