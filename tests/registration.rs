@@ -5,6 +5,9 @@
 mod common;
 #[path = "common/mlflow.rs"]
 mod mlflow;
+#[cfg(unix)]
+#[path = "common/signals.rs"]
+mod signals;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -109,4 +112,22 @@ fn a_registered_version_can_be_the_baseline() {
     );
     let absent = against("models:/detgate_demo/99", &[]);
     assert_eq!(absent.status.code(), Some(4), "{}", said(&absent));
+}
+
+/// To ask the registry takes care of signals; the first one during inference, later, counts all the same.
+#[cfg(unix)]
+#[test]
+fn with_a_baseline_of_the_registry_the_first_signal_ends_inference() {
+    let Some(python) = mlflow_python() else { return };
+    let demo = Demo::whole();
+    let baseline = ["eval", "--workers", "1", "--baseline", "models:/detgate_demo@champion"];
+    let mut command = demo.command(&baseline);
+    command.env("DETGATE_MLFLOW_PYTHON", python);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    signals::wait_for_images(&demo, &mut child);
+    signals::kill(&["INT"], &child);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("INTERRUPTED"), "{said}");
 }
