@@ -74,7 +74,7 @@ pub struct Opened {
 
 #[derive(Debug)]
 enum Kind {
-    Checkpoint(Checkpoint, FasterRcnnSettings),
+    Checkpoint(Box<Checkpoint>, FasterRcnnSettings),
     TorchScript,
 }
 
@@ -98,7 +98,11 @@ pub fn open(config: &Config) -> Result<Opened, LoadError> {
         num_classes,
         ..FasterRcnnSettings::torchvision()
     };
-    Ok(Opened { path, kind: Kind::Checkpoint(checkpoint, settings), labels: Some(labels) })
+    Ok(Opened {
+        path,
+        kind: Kind::Checkpoint(Box::new(checkpoint), settings),
+        labels: Some(labels),
+    })
 }
 
 impl Opened {
