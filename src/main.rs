@@ -44,6 +44,10 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Eval(flags) => commands::eval::run(&flags, &cwd, &environment),
         Command::Bless(flags) => commands::bless::run(&flags, &cwd, &environment),
         Command::Compare(flags) => commands::compare::run(&flags, &cwd),
+        Command::Registry(flags) => {
+            say(&commands::registry::run(&flags, &cwd, &environment)?)?;
+            Ok(exit::PASSED)
+        }
         Command::Report(flags) => {
             commands::report::run(&flags, &cwd)?;
             Ok(exit::PASSED)

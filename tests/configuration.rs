@@ -166,3 +166,105 @@ fn ci_is_what_ci_systems_set() {
     let error = with("INSTA_UPDATE", Some("alwyas")).err().unwrap().to_string();
     assert!(error.contains("\"alwyas\"") && error.contains("always"), "{error}");
 }
+
+#[test]
+fn mlflows_variables_stand_between_flags_and_the_file() {
+    let project = Project::new();
+    project.write(
+        "detgate.toml",
+        "[registry]\ntracking_uri = \"http://file\"\nexperiment = \"file\"\nmodel_name = \"m\"",
+    );
+    let variables: &[(&str, &str)] = &[
+        ("MLFLOW_TRACKING_URI", "https://ann:hunter2@variable/x"),
+        ("MLFLOW_EXPERIMENT_NAME", "variable"),
+        ("MLFLOW_EXPERIMENT_ID", "7"),
+    ];
+    let resolved = |variables: &[(&str, &str)], flags: &EvalFlags| {
+        let lookup = |name: &str| {
+            let found = variables.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let environment = Environment::from_lookup(lookup).unwrap();
+        Config::resolve_in(&environment, flags, &project.root()).unwrap()
+    };
+    let of = |config: &Config| {
+        let registry = config.registry.clone().unwrap();
+        assert_eq!(registry.tracking_uri, config.tracking_uri);
+        (registry.tracking_uri.to_string(), registry.experiment, registry.experiment_id)
+    };
+    let none = EvalFlags::default();
+    assert_eq!(of(&resolved(&[], &none)), ("http://file".into(), "file".into(), None));
+
+    let from_variables = resolved(variables, &none);
+    let (uri, experiment, id) = of(&from_variables);
+    assert_eq!((uri.as_str(), experiment.as_str()), ("https://variable/x", "variable"));
+    let id = id.unwrap();
+    assert_eq!((id.id.as_str(), id.name.as_deref()), ("7", Some("variable")));
+    // That a shell's variable decides is said, and nothing shows its password.
+    let notices = from_variables.notices.join("\n");
+    assert!(notices.contains("MLFLOW_TRACKING_URI") && notices.contains("https://variable/x"));
+    assert!(!format!("{from_variables:?}").contains("hunter2"));
+
+    let flags = EvalFlags {
+        tracking_uri: Some("http://flag".into()),
+        experiment: Some("flag".into()),
+        ..EvalFlags::default()
+    };
+    let from_flags = resolved(variables, &flags);
+    assert_eq!(of(&from_flags), ("http://flag".into(), "flag".into(), None));
+    assert!(!from_flags.notices.join("\n").contains("MLFLOW"));
+}
+
+#[test]
+fn a_relative_database_is_relative_to_where_it_was_written() {
+    let project = Project::new();
+    let uri = |variable: Option<&str>, flag: Option<&str>, cwd: &str| {
+        let lookup =
+            |name: &str| variable.filter(|_| name == "MLFLOW_TRACKING_URI").map(str::to_owned);
+        let environment = Environment::from_lookup(lookup).unwrap();
+        let flags = EvalFlags {
+            project: ProjectFlags { project: Some(project.root()), baseline: None },
+            tracking_uri: flag.map(str::to_owned),
+            ..EvalFlags::default()
+        };
+        let config = Config::resolve_in(&environment, &flags, Path::new(cwd)).unwrap();
+        config.tracking_uri.to_string()
+    };
+    // That of the file is below the project's root.
+    assert_eq!(uri(None, None, "/here"), "sqlite:///mlflow.db");
+    assert_eq!(uri(Some("sqlite:///a.db"), None, "/here"), "sqlite:////here/a.db");
+    assert_eq!(uri(None, Some("sqlite:///a.db"), "/here"), "sqlite:////here/a.db");
+    assert_eq!(uri(Some("sqlite:////a.db"), None, "/here"), "sqlite:////a.db");
+}
+
+/// What MLflow would refuse is said before hours are spent, and so is a promotion that can never be.
+#[test]
+fn aliases_are_checked_before_anything_is_evaluated() {
+    let project = Project::new();
+    let resolve = |toml: &str, promote: &str| {
+        project.write("detgate.toml", toml);
+        let promote = Some(promote.to_owned()).filter(|alias| !alias.is_empty());
+        let flags = EvalFlags { promote, ..EvalFlags::default() };
+        Config::resolve(&flags, &project.root())
+            .map(|config| config.registry.and_then(|registry| registry.alias))
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(resolve("", ""), Ok(Some("candidate".to_owned())));
+    assert_eq!(resolve("[registry]\nalias = \"\"\n", "champion"), Ok(None));
+    for odd in ["v3", "latest", "7", "a b", "a/b"] {
+        let error = resolve("", odd).unwrap_err();
+        assert!(
+            error.starts_with(&format!("--promote is {odd:?}; it must be of letters")),
+            "{error}"
+        );
+        let error = resolve(&format!("[registry]\nalias = {odd:?}\n"), "").unwrap_err();
+        assert!(error.starts_with("[registry] alias is"), "{error}");
+    }
+    let error = resolve("", "candidate").unwrap_err();
+    assert!(error.contains("[registry] alias is candidate already"), "{error}");
+    let other = "[gate]\nbaseline = \"models:/other@champion\"\n";
+    let error = resolve(other, "champion").unwrap_err();
+    assert!(error.contains("the model is registered as street_detector"), "{error}");
+    let error = resolve("[registry]\nregister = false\n", "champion").unwrap_err();
+    assert!(error.contains("nothing will be registered"), "{error}");
+}

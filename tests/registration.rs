@@ -51,9 +51,12 @@ fn what_passed_is_registered_and_what_regressed_is_not() {
         &demo,
         &python,
         "import mlflow, os; p = mlflow.artifacts.download_artifacts('models:/detgate_demo/1'); \
-         print(os.path.join(p, os.listdir(p)[0]))",
+         print(os.path.join(p, 'best_demo.pt'), sorted(os.listdir(p)) == ['MLmodel', 'best_demo.pt', 'registered_model_meta'])",
     );
-    let same = std::fs::read(&downloaded).unwrap()
+    let (downloaded, whole) = downloaded.rsplit_once(' ').unwrap();
+    // MLflow adds where it comes from.
+    assert_eq!(whole, "True", "the checkpoint and what describes it, and nothing else");
+    let same = std::fs::read(downloaded).unwrap()
         == std::fs::read(demo.path("models/local_checkpoints/best_demo.pt")).unwrap();
     assert!(same, "{downloaded} is not the checkpoint");
 
@@ -63,17 +66,62 @@ fn what_passed_is_registered_and_what_regressed_is_not() {
         "import mlflow; c = mlflow.MlflowClient(); \
          v = c.get_model_version('detgate_demo', '1'); r = c.get_run(v.run_id); \
          tops = sorted(a.path for a in c.list_artifacts(v.run_id)); \
+         outputs = mlflow.models.get_model_info('models:/detgate_demo/1').signature.outputs.input_names(); \
          files = sorted(a.path for t in tops for a in c.list_artifacts(v.run_id, t) \
                         if not a.path.endswith('.zst')); \
          print(r.info.status, r.info.run_name[:5], r.data.params['score_threshold'], \
                'AP50/person' in r.data.metrics, 'tp/car' in r.data.metrics, v.tags['verdict'], \
-               v.source == f'runs:/{v.run_id}/model_ckpt', files)",
+               v.source == f'runs:/{v.run_id}/model_ckpt', v.aliases, outputs, \
+               r.inputs.dataset_inputs[0].dataset.name, '| `AP50/person`&nbsp; |' in v.description, files)",
     );
     assert_eq!(
         logged,
-        "FINISHED eval_ 0.5 True True passed True ['baseline/baseline.snap', 'config/labelmap.json', \
-         'config/project_config.json', 'model_ckpt/best_demo.pt', 'reports/evaluation.json']"
+        "FINISHED eval_ 0.5 True True passed True ['candidate'] ['boxes', 'scores', 'labels'] \
+         coco_person_car_airplane_val True ['baseline/baseline.snap', 'config/detgate.toml', \
+         'config/labelmap.json', 'config/project_config.json', 'model_ckpt/MLmodel', \
+         'model_ckpt/best_demo.pt', 'plots/precision_recall.svg', 'plots/precision_recall_1_person.svg', \
+         'plots/precision_recall_3_car.svg', 'plots/precision_recall_5_airplane.svg', \
+         'reports/evaluation.json']"
     );
+
+    let again = eval(&demo, &python, &[]);
+    assert_eq!(again.status.code(), Some(0), "{}", String::from_utf8_lossy(&again.stderr));
+    let said = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(said.contains("already registered: detgate_demo version 1"), "{said}");
+    let forced = eval(&demo, &python, &["--force-register"]);
+    let said = String::from_utf8_lossy(&forced.stdout).into_owned();
+    assert!(said.contains("registered detgate_demo version 2"), "{said}");
+}
+
+/// Before a model is even looked for: an evaluation may take hours.
+#[test]
+fn what_cannot_be_registered_is_said_before_the_evaluation() {
+    let Some(python) = mlflow_python() else { return };
+    let demo = Demo::whole();
+    let refused = |variables: &[(&str, &str)]| {
+        let mut command = demo.command(&["eval"]);
+        command.env("DETGATE_MLFLOW_PYTHON", &python).envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(output.stdout.is_empty(), "it was evaluated");
+        said
+    };
+    // The first revision that MLflow ever had.
+    ask_mlflow(
+        &demo,
+        &python,
+        "import sqlite3; d = sqlite3.connect('mlflow.db'); \
+         d.execute('CREATE TABLE alembic_version (version_num)'); \
+         d.execute('INSERT INTO alembic_version VALUES (\\'451aebb31d03\\')'); d.commit()",
+    );
+    let older = refused(&[]);
+    assert!(older.contains("an older MLflow") && older.contains("pass --migrate"), "{older}");
+    let secret = [("MLFLOW_TRACKING_URI", "ftp://ann:hunter2@host/")];
+    let odd = refused(&secret);
+    assert!(odd.contains("MLFLOW_TRACKING_URI") && !odd.contains("hunter2"), "{odd}");
+    let patience = [("MLFLOW_TRACKING_URI", "http://h"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon")];
+    assert!(refused(&patience).contains("MLFLOW_HTTP_REQUEST_TIMEOUT is \"soon\""));
 }
 
 /// A team whose champion is an alias of the registry needs no snapshot in its repository.
@@ -112,6 +160,49 @@ fn a_registered_version_can_be_the_baseline() {
     );
     let absent = against("models:/detgate_demo/99", &[]);
     assert_eq!(absent.status.code(), Some(4), "{}", said(&absent));
+}
+
+/// From the first champion to the one that another job put in its place meanwhile.
+#[test]
+fn the_champion_moves_only_to_what_was_compared_with_it() {
+    let Some(python) = mlflow_python() else { return };
+    let demo = Demo::whole();
+    let said = |output: &Output| {
+        let (out, err) = (&output.stdout, &output.stderr);
+        format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+    };
+    let promote = |arguments: &[&str]| {
+        let output =
+            eval(&demo, &python, &[&["--quiet", "--promote", "champion"], arguments].concat());
+        (output.status.code().unwrap(), said(&output))
+    };
+    let (code, text) = promote(&[]);
+    assert!(code == 0 && text.contains("models:/detgate_demo@champion is version 1\n"), "{text}");
+    // Hours of inference would be for nothing.
+    let (code, text) = promote(&[]);
+    let wanted =
+        "models:/detgate_demo@champion is version 1, but the gate would compare with baseline.snap";
+    assert!(code == 2 && text.contains(wanted) && !text.contains("PASSED"), "{text}");
+    let (code, text) = promote(&["--baseline", "models:/other@champion"]);
+    assert!(code == 2 && text.contains("the model is registered as detgate_demo"), "{text}");
+    let (code, text) =
+        promote(&["--baseline", "models:/detgate_demo@champion", "--force-register"]);
+    assert!(code == 0 && text.contains("models:/detgate_demo@champion is version 2\n"), "{text}");
+    // Version 1 is not the champion any more.
+    let (code, text) = promote(&["--baseline", "models:/detgate_demo/1", "--force-register"]);
+    let wanted = "error: version 3 is registered, but it did not become champion: the gate compared with version 1, \
+                  but champion is version 2 by now";
+    assert!(code == 2 && text.contains(wanted), "{text}");
+    // What did not pass is not even registered.
+    let damaged = ["--checkpoint", "models/damaged/best_damaged.pt"];
+    let worse = promote(&[&["--baseline", "models:/detgate_demo@champion"][..], &damaged].concat());
+    assert_eq!(worse.0, 1, "{}", worse.1);
+    let listed =
+        demo.command(&["registry", "ls"]).env("DETGATE_MLFLOW_PYTHON", &python).output().unwrap();
+    let rows = said(&listed);
+    let named: Vec<&str> = rows.lines().filter(|line| line.contains("best_demo.pt")).collect();
+    assert_eq!(named.len(), 3, "{rows}");
+    assert!(named[0].contains("candidate") && named[1].contains("champion"), "{rows}");
 }
 
 /// To ask the registry takes care of signals; the first one during inference, later, counts all the same.

@@ -13,7 +13,8 @@ use detgate::matching::coco::CocoParams;
 use detgate::matching::practical::PracticalParams;
 use detgate::metrics::{Evaluation, evaluate};
 use detgate::report::{
-    DataSummary, Report, SkippedImage, csv_table, github, junit, markdown, terminal,
+    DataSummary, Report, SkippedImage, csv_table, curves, github, junit, markdown, terminal,
+    version_page,
 };
 
 fn categories() -> Vec<Category> {
@@ -205,4 +206,79 @@ fn the_json_report_holds_everything_and_equal_runs_give_equal_bytes() {
     let json = |()| with_report(&bad(), Some(&good().1), |report| report.to_json().unwrap());
     assert_eq!(json(()), json(()));
     insta::assert_snapshot!(json(()));
+}
+
+#[test]
+fn a_passed_run_on_the_page_of_its_version() {
+    let summary = |report: &Report| version_page::summary(report, "baseline.snap");
+    insta::assert_snapshot!(with_report(&good(), Some(&good().1), summary));
+}
+
+/// MLflow cuts what is longer, in the middle of a table.
+#[test]
+fn a_version_s_page_of_many_classes_with_long_names_has_whole_rows_within_its_limit() {
+    let mut many = good();
+    for i in 0..2000 {
+        many.1.metrics.insert(format!("AP50/{i}{}", "|<*_`".repeat(50)), Some(0.5));
+    }
+    let text = with_report(&many, Some(&many.1), |report| version_page::summary(report, "b.snap"));
+    assert!((2500..=4000).contains(&text.chars().count()), "{text}");
+    assert!(text.ends_with("more in the report.\n"), "{text}");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
+    assert!(
+        rows.iter()
+            .all(|row| row.ends_with('|')
+                && row.matches('|').count() == rows[0].matches('|').count())
+    );
+}
+
+/// The numbers of a curve stand in the picture as they stand in the arrays.
+#[test]
+fn curves_are_drawn_for_each_class_with_ground_truth() {
+    let (evaluation, _) = bad();
+    let drawings = curves::drawings(&evaluation.coco, &CocoParams::default());
+    let names: Vec<&str> = drawings.iter().map(|(name, _)| name.as_str()).collect();
+    let expected =
+        ["precision_recall.svg", "precision_recall_1_person.svg", "precision_recall_3_car.svg"];
+    assert_eq!(names, expected);
+    let document = roxmltree::Document::parse(&drawings[1].1).unwrap();
+    let texts: Vec<&str> = document.descendants().filter_map(|node| node.text()).collect();
+    assert!(
+        texts.contains(&"Precision and recall: person") && texts.contains(&"AP50 0.505"),
+        "{texts:?}"
+    );
+    let lines: Vec<Vec<(f64, f64)>> = document
+        .descendants()
+        .filter_map(|node| node.attribute("points"))
+        .map(|points| points.split(' ').map(pair).collect())
+        .collect();
+    // One of two persons is found, first: precision 1 up to recall 0.5, at recalls 0, 0.01, .. 0.5.
+    let [left, top, side] = [64.0, 48.0, 368.0];
+    let mut wanted: Vec<(f64, f64)> =
+        (0..=50).map(|r| (left + side * f64::from(r) / 100.0, top)).collect();
+    wanted.push((left + side / 2.0, top + side));
+    assert_eq!((lines.len(), lines[0].len()), (3, wanted.len()));
+    for ((x, y), (wanted_x, wanted_y)) in std::iter::zip(&lines[0], &wanted) {
+        assert!((x - wanted_x).abs() <= 0.051 && (y - wanted_y).abs() <= 0.051, "{x},{y}");
+    }
+    // Of the cars none was found: there is no line to draw.
+    let cars = roxmltree::Document::parse(&drawings[2].1).unwrap();
+    assert!(cars.descendants().filter_map(|node| node.attribute("points")).all(str::is_empty));
+}
+
+fn pair(point: &str) -> (f64, f64) {
+    let (x, y) = point.split_once(',').unwrap();
+    (x.parse().unwrap(), y.parse().unwrap())
+}
+
+#[test]
+fn a_class_s_name_is_text_in_a_picture() {
+    let (mut evaluation, _) = good();
+    evaluation.coco.per_class[0].name = "</text><script>\u{1b}&\"../..".to_owned();
+    let drawings = curves::drawings(&evaluation.coco, &CocoParams::default());
+    assert!(drawings.iter().all(|(name, _)| !name.contains(['/', '<', '&'])));
+    for (_, svg) in &drawings {
+        let document = roxmltree::Document::parse(svg).unwrap();
+        assert!(!document.descendants().any(|node| node.has_tag_name("script")), "{svg}");
+    }
 }

@@ -14,6 +14,8 @@ use detgate::inference::ImageResult;
 pub(crate) struct Kept {
     pub(crate) snapshot: Snapshot,
     detections: Option<Results>,
+    /// The number of the registered version that it is.
+    version: Option<String>,
 }
 
 /// `None` where there is none yet.
@@ -27,7 +29,7 @@ pub(crate) fn load(config: &Config, environment: &Environment) -> anyhow::Result
 fn read(path: &Path) -> anyhow::Result<Option<Kept>> {
     let Some(snapshot) = Snapshot::read(path)? else { return Ok(None) };
     let detections = stored::read(path, &snapshot)?;
-    Ok(Some(Kept { snapshot, detections }))
+    Ok(Some(Kept { snapshot, detections, version: None }))
 }
 
 #[cfg(feature = "mlflow")]
@@ -38,10 +40,14 @@ fn registered(
 ) -> anyhow::Result<Option<Kept>> {
     use detgate::registry::fetch_baseline;
     let careful = super::interrupt::careful()?;
-    let settings = super::register::settings(config, environment, &careful)?;
+    let settings =
+        super::register::settings(&super::register::Reach::of(config), environment, &careful)?;
     let folder = tempfile::tempdir()?;
     match fetch_baseline(reference, &settings, folder.path())? {
-        Some(path) => read(&path),
+        Some(fetched) => {
+            let kept = read(&fetched.snapshot)?;
+            Ok(kept.map(|kept| Kept { version: Some(fetched.version), ..kept }))
+        }
         None => {
             crate::note(&format!(
                 "{reference} names no version yet: judge by a file until one is registered and called so"
@@ -62,21 +68,29 @@ fn registered(
     )
 }
 
+/// What the baseline is called in reports, which hold no path of this machine.
+pub(crate) fn name(config: &Config) -> String {
+    match &config.gate.baseline {
+        BaselineSource::File(path) => {
+            path.strip_prefix(&config.root).unwrap_or(path).display().to_string()
+        }
+        BaselineSource::Model(reference) => reference.to_string(),
+    }
+}
+
 impl Kept {
+    /// The number of the registered version that it is; `None` where it is a file.
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
     /// As the gate wants it, with what was found then on the images that are evaluated now.
     pub(crate) fn baseline<'b>(
         &'b self,
         config: &Config,
         found: Option<&'b [Found<'b>]>,
     ) -> Baseline<'b> {
-        // A report holds no path of this machine.
-        let name = match &config.gate.baseline {
-            BaselineSource::File(path) => {
-                path.strip_prefix(&config.root).unwrap_or(path).display().to_string()
-            }
-            BaselineSource::Model(reference) => reference.to_string(),
-        };
-        Baseline::of(name, &self.snapshot, found)
+        Baseline::of(name(config), &self.snapshot, found)
     }
 
     /// What was found then on the images that are evaluated now.

@@ -19,7 +19,7 @@ use crate::{exit_code, note, say};
 
 /// The pipeline.
 pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Result<u8> {
-    let config = Config::resolve(flags, cwd)?;
+    let config = Config::resolve_in(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
     let dataset = load_dataset(&config)?;
     register::require(&config, environment)?;
@@ -28,6 +28,7 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     let trial_on = |images| Trial::new(&config.gate, practical, &dataset, images);
     trial_on(dataset.images.iter().collect())?.check()?;
     let kept = baseline::load(&config, environment)?;
+    register::require_no_champion(&config, environment)?;
     let Predictions { results, provenance, model_file } =
         predictions::obtain(&config, &dataset, environment, flags.quiet)?;
     if results.iter().any(Option::is_none) {
@@ -64,8 +65,14 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
         kept.unwrap_or_else(|error| eprintln!("warning: {error:#}"));
     }
     if let (Some(passed), Some(registry)) = (judgement.passed(), &config.registry) {
-        let evaluation = &report.evaluation;
-        register::run(passed, evaluation, &config, registry, environment, &model_file, &stored)?;
+        let compared_with = kept.as_ref().and_then(baseline::Kept::version);
+        let run = register::Run {
+            report: &report,
+            stored: &stored,
+            model_file: &model_file,
+            compared_with,
+        };
+        register::run(passed, run, &config, registry, environment)?;
     }
     Ok(exit_code(judgement.verdict))
 }

@@ -11,4 +11,5 @@ mod origin;
 mod partial;
 mod predictions;
 mod register;
+pub(crate) mod registry;
 pub(crate) mod report;

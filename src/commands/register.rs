@@ -9,17 +9,32 @@ use std::sync::Arc;
 #[cfg(feature = "mlflow")]
 use anyhow::Context;
 use anyhow::bail;
+#[cfg(feature = "mlflow")]
+use detgate::config::{BaselineSource, ModelReference, ModelVersion};
 use detgate::config::{Config, Environment, RegistryConfig};
 use detgate::gate::Passed;
 use detgate::gate::stored::Stored;
-use detgate::metrics::Evaluation;
 #[cfg(feature = "mlflow")]
-use detgate::registry;
+use detgate::matching::coco::CocoParams;
+use detgate::report::Report;
+#[cfg(feature = "mlflow")]
+use detgate::{registry, report};
 
 #[cfg(feature = "mlflow")]
-use super::interrupt;
+use super::{baseline, interrupt};
 #[cfg(feature = "mlflow")]
 use crate::{note, say};
+
+/// A run that passed.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "mlflow"), allow(dead_code, reason = "nothing is registered then"))]
+pub(crate) struct Run<'a> {
+    pub(crate) report: &'a Report,
+    pub(crate) stored: &'a Stored,
+    pub(crate) model_file: &'a Path,
+    /// The number of the registered version that was the baseline, if it was one.
+    pub(crate) compared_with: Option<&'a str>,
+}
 
 /// Says before the long part, not after it, that registration will not be possible.
 #[cfg(feature = "mlflow")]
@@ -34,6 +49,7 @@ pub(crate) fn require(config: &Config, environment: &Environment) -> anyhow::Res
             registry.tracking_uri
         );
     }
+    registry::check_database(&reached(&Reach::of(config), environment)?)?;
     Ok(())
 }
 
@@ -45,82 +61,207 @@ pub(crate) fn require(config: &Config, _environment: &Environment) -> anyhow::Re
     Ok(())
 }
 
+/// Says before the long part that `--promote` will be refused: the alias names a version, and the gate is
+/// going to compare with a file.
 #[cfg(feature = "mlflow")]
-pub(crate) fn run(
-    passed: &Passed,
-    evaluation: &Evaluation,
+pub(crate) fn require_no_champion(
     config: &Config,
-    registry_config: &RegistryConfig,
     environment: &Environment,
-    model_file: &Path,
-    stored: &Stored,
 ) -> anyhow::Result<()> {
-    let run_name = jiff::Timestamp::now().strftime("eval_%Y%m%d_%H%M%S").to_string();
-    let files =
-        registry::Files { checkpoint: model_file, report: &config.report, detections: stored };
-    let publication =
-        registry::publication(passed, evaluation, config, registry_config, files, run_name);
-    // The first signal ends a registration in order.
+    let Some(registry) = &config.registry else { return Ok(()) };
+    let (Some(alias), BaselineSource::File(_)) = (&registry.promote, &config.gate.baseline) else {
+        return Ok(());
+    };
+    let version = ModelVersion::Alias(alias.clone());
+    let reference = ModelReference { name: registry.model_name.clone(), version };
     let careful = interrupt::careful()?;
-    let settings = settings(config, environment, &careful)?;
-    let registered = registry::publish(passed, &publication, &settings)
-        .context("the gate passed, but the model was not registered")?;
-    say(&format!(
-        "registered {} version {} (run {})\n",
-        registered.model_name, registered.version, registered.run_id
-    ))?;
-    for name in &registered.truncated {
-        note(&format!("{name} was longer than MLflow keeps; it ends in a mark that says so"));
+    let settings = settings(&Reach::of(config), environment, &careful)?;
+    if let Some(version) = registry::present(&reference, &settings)? {
+        bail!(
+            "{reference} is version {version}, but the gate would compare with {}; pass --baseline {reference}, or \
+             leave --promote out",
+            baseline::name(config)
+        );
     }
     Ok(())
 }
 
-/// How to reach MLflow.
+#[cfg(not(feature = "mlflow"))]
+pub(crate) fn require_no_champion(
+    _config: &Config,
+    _environment: &Environment,
+) -> anyhow::Result<()> {
+    Ok(())
+}
+
+#[cfg(feature = "mlflow")]
+pub(crate) fn run(
+    passed: &Passed,
+    run: Run<'_>,
+    config: &Config,
+    registry_config: &RegistryConfig,
+    environment: &Environment,
+) -> anyhow::Result<()> {
+    let publication = publication(passed, run, config, registry_config)?;
+    // The first signal ends a registration in order.
+    let careful = interrupt::careful()?;
+    let settings = registry::RegistrySettings {
+        experiment_id: registry_config.experiment_id.clone(),
+        force: registry_config.force,
+        ..settings(&Reach::of(config), environment, &careful)?
+    };
+    let registered = registry::publish(passed, &publication, &settings)
+        .context("the gate passed, but the model was not registered")?;
+    let registry::Registered { model_name, version, run_id, .. } = &registered;
+    say(&match registered.is_new {
+        true => format!("registered {model_name} version {version} (run {run_id})\n"),
+        false => format!(
+            "already registered: {model_name} version {version} (run {run_id}) has this checkpoint and these \
+             results; --force-register adds another\n"
+        ),
+    })?;
+    for name in &registered.truncated {
+        note(&format!("{name} was longer than MLflow keeps; it ends in a mark that says so"));
+    }
+    named(&registered)
+}
+
+#[cfg(feature = "mlflow")]
+fn publication(
+    passed: &Passed,
+    run: Run<'_>,
+    config: &Config,
+    registry_config: &RegistryConfig,
+) -> anyhow::Result<registry::Publication> {
+    let evaluation = &run.report.evaluation;
+    let summary = report::version_page::summary(run.report, &baseline::name(config));
+    let files = registry::Files {
+        checkpoint: run.model_file,
+        // A report for people, once there is one, stands beside the JSON.
+        reports: std::slice::from_ref(&config.report),
+        detections: run.stored,
+        plots: &report::curves::drawings(&evaluation.coco, &CocoParams::default()),
+    };
+    let pages = registry::Pages { description: summary.clone(), note: summary };
+    let run_name = jiff::Timestamp::now().strftime("eval_%Y%m%d_%H%M%S").to_string();
+    let publication =
+        registry::publication(passed, evaluation, config, registry_config, files, pages, run_name)?;
+    let promotion = registry_config.promote.clone().map(|alias| registry::Promotion {
+        alias,
+        compared_with: run.compared_with.map(str::to_owned),
+    });
+    Ok(registry::Publication { promotion, ..publication })
+}
+
+/// Says what the version is called now.
+///
+/// # Errors
+/// A sentence, where it did not get a name that it was to get.
+#[cfg(feature = "mlflow")]
+fn named(registered: &registry::Registered) -> anyhow::Result<()> {
+    let registry::Registered { model_name, version, aliases, .. } = registered;
+    for outcome in aliases.iter().filter(|outcome| outcome.problem.is_none()) {
+        say(&format!("models:/{model_name}@{} is version {version}\n", outcome.alias))?;
+    }
+    let problems = aliases.iter().filter_map(|outcome| {
+        Some(format!("it did not become {}: {}", outcome.alias, outcome.problem.as_ref()?))
+    });
+    match problems.collect::<Vec<_>>().join("; ") {
+        none if none.is_empty() => Ok(()),
+        problems => bail!("version {version} is registered, but {problems}"),
+    }
+}
+
+/// What is said of an MLflow on the command line and in `detgate.toml`.
+#[cfg(feature = "mlflow")]
+pub(crate) struct Reach<'a> {
+    pub(crate) tracking_uri: &'a str,
+    /// What a relative `sqlite:///FILE` is relative to.
+    pub(crate) root: &'a Path,
+    pub(crate) migrate: bool,
+}
+
+#[cfg(feature = "mlflow")]
+impl<'a> Reach<'a> {
+    pub(crate) fn of(config: &'a Config) -> Self {
+        let Config { tracking_uri, root, migrate, .. } = config;
+        Self { tracking_uri, root, migrate: *migrate }
+    }
+}
+
+/// How to reach MLflow, until a signal comes.
 #[cfg(feature = "mlflow")]
 pub(crate) fn settings(
-    config: &Config,
+    reach: &Reach<'_>,
     environment: &Environment,
     careful: &interrupt::Careful,
 ) -> anyhow::Result<registry::RegistrySettings> {
-    let uri = registry::TrackingUri::parse(&config.tracking_uri, &config.root)?;
-    let environment = environment.clone();
-    let credentials = registry::Credentials::choose(
-        environment.mlflow_username.as_deref(),
-        environment.mlflow_password.as_deref(),
-        environment.mlflow_token.as_deref(),
-    );
     let interrupted = Arc::clone(careful.interrupted());
+    Ok(registry::RegistrySettings { interrupted, ..reached(reach, environment)? })
+}
+
+/// How to reach MLflow.
+#[cfg(feature = "mlflow")]
+fn reached(
+    reach: &Reach<'_>,
+    environment: &Environment,
+) -> anyhow::Result<registry::RegistrySettings> {
+    let uri = registry::TrackingUri::parse(reach.tracking_uri, reach.root)?;
+    let variables = environment.mlflow.connection()?;
+    let environment = environment.clone();
     let python = Box::new(move || mlflow_python(&environment));
-    Ok(registry::RegistrySettings {
-        credentials,
-        interrupted,
-        on_event: Arc::new(announce()),
-        ..registry::RegistrySettings::new(uri, python)
-    })
+    let mut settings = registry::RegistrySettings::new(uri, python);
+    settings.credentials = registry::Credentials::choose(
+        variables.username.as_deref(),
+        variables.password.as_deref(),
+        variables.token.as_deref(),
+    );
+    settings.tls = registry::Tls {
+        insecure: variables.insecure_tls,
+        server_cert: variables.server_cert,
+        client_cert: variables.client_cert,
+    };
+    settings.timeouts.request = variables.request_timeout.unwrap_or(settings.timeouts.request);
+    settings.retries.max = variables.max_retries.unwrap_or(settings.retries.max);
+    // Jobs that failed together must not come back together.
+    settings.retries.seed = u64::from(std::process::id());
+    settings.migrate = reach.migrate;
+    settings.on_event = Arc::new(announce());
+    Ok(settings)
 }
 
 /// Says, once, what takes long enough for a person to wonder.
 #[cfg(feature = "mlflow")]
 fn announce() -> impl Fn(registry::Event<'_>) {
-    let said = std::sync::Once::new();
-    move |event| {
-        if let registry::Event::ServerStarting { database, .. } = event {
-            said.call_once(|| {
-                eprintln!("opening {}; MLflow takes some seconds", database.display());
-            });
+    let (said, waiting) = (std::sync::Once::new(), std::sync::Once::new());
+    move |event| match event {
+        registry::Event::ServerStarting { database, .. } => said.call_once(|| {
+            eprintln!("opening {}; MLflow takes some seconds", database.display());
+        }),
+        registry::Event::Waiting { database, .. } => waiting.call_once(|| {
+            eprintln!("waiting for another detgate that works on {}", database.display());
+        }),
+        registry::Event::Retrying { error, wait, number, of } => note(&format!(
+            "{error}; trying again in {:.1} s ({number} of {of})",
+            wait.as_secs_f64()
+        )),
+        registry::Event::Migrated { backup } => {
+            note(&format!(
+                "the database was brought up to date; as it was before: {}",
+                backup.display()
+            ));
         }
+        _ => {}
     }
 }
 
 #[cfg(not(feature = "mlflow"))]
 pub(crate) fn run(
     _passed: &Passed,
-    _evaluation: &Evaluation,
+    _run: Run<'_>,
     _config: &Config,
     _registry_config: &RegistryConfig,
     _environment: &Environment,
-    _model_file: &Path,
-    _stored: &Stored,
 ) -> anyhow::Result<()> {
     unreachable!("`require` refuses to register without the feature `mlflow`")
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::ConfigError;
+use super::{ConfigError, MlflowVariables};
 
 /// What the process was told by its environment.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -23,12 +23,8 @@ pub struct Environment {
     /// `DETGATE_MLFLOW_PROVISION`: a program that, given `mlflow-python`, prints the path of a Python
     /// that has MLflow, making it first if need be.
     pub mlflow_provision: Option<PathBuf>,
-    /// `MLFLOW_TRACKING_USERNAME`.
-    pub mlflow_username: Option<String>,
-    /// `MLFLOW_TRACKING_PASSWORD`.
-    pub mlflow_password: Option<String>,
-    /// `MLFLOW_TRACKING_TOKEN`.
-    pub mlflow_token: Option<String>,
+    /// What MLflow's own clients read.
+    pub mlflow: MlflowVariables,
 }
 
 /// insta's ways with a snapshot that differs; under [`Environment::ci`] nothing is written whatever this
@@ -90,9 +86,7 @@ impl Environment {
             kernels: KERNELS.iter().filter_map(|name| Some((*name, get(name)?))).collect(),
             mlflow_python: get("DETGATE_MLFLOW_PYTHON").map(PathBuf::from),
             mlflow_provision: get("DETGATE_MLFLOW_PROVISION").map(PathBuf::from),
-            mlflow_username: get("MLFLOW_TRACKING_USERNAME"),
-            mlflow_password: get("MLFLOW_TRACKING_PASSWORD"),
-            mlflow_token: get("MLFLOW_TRACKING_TOKEN"),
+            mlflow: MlflowVariables::read(get),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::cache::ByteSize;
@@ -34,6 +35,8 @@ pub enum Command {
     Metrics(Box<MetricsFlags>),
     /// Judge one results file against another; needs no project and no model
     Compare(Box<CompareFlags>),
+    /// List, show and compare the registered versions of the model
+    Registry(RegistryFlags),
     /// Predictions that are kept, so that a model does not run twice on an image
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -166,6 +169,15 @@ pub struct EvalFlags {
     /// The name of the registered model
     #[arg(long, value_name = "NAME")]
     pub model_name: Option<String>,
+    /// Give the new version this alias, if the gate compared with the version that has it now
+    #[arg(long, value_name = "ALIAS", conflicts_with = "no_register")]
+    pub promote: Option<String>,
+    /// Register a model even if the same results of the same checkpoint are registered already
+    #[arg(long, conflicts_with = "no_register")]
+    pub force_register: bool,
+    /// Bring a database that an older MLflow wrote up to date, after a copy of it is made
+    #[arg(long)]
+    pub migrate: bool,
     /// Print only the verdict
     #[arg(long, short)]
     pub quiet: bool,
@@ -219,6 +231,61 @@ pub enum LabelKind {
     Category,
     /// The label map's internal ids, 1..n.
     Internal,
+}
+
+/// `detgate registry`.
+#[derive(Debug, Args)]
+pub struct RegistryFlags {
+    /// What of it.
+    #[command(subcommand)]
+    pub command: RegistryCommand,
+}
+
+/// What is wanted of the registry.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "clap would show it as help")]
+pub enum RegistryCommand {
+    /// The newest versions, with alias, verdict and metrics
+    Ls {
+        #[command(flatten)]
+        place: RegistryPlace,
+        /// How many
+        #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u16).range(1..=1000).map(usize::from))]
+        limit: usize,
+    },
+    /// One version: what it was evaluated on, and its metrics
+    Show {
+        /// A number, or an alias such as champion
+        version: String,
+        #[command(flatten)]
+        place: RegistryPlace,
+    },
+    /// Two versions beside each other
+    Diff {
+        /// A number, or an alias such as champion
+        before: String,
+        /// The same
+        after: String,
+        #[command(flatten)]
+        place: RegistryPlace,
+    },
+}
+
+/// Which model of which registry.
+#[derive(Debug, Default, Args)]
+pub struct RegistryPlace {
+    /// The folder that holds data/processed/project_config.json [default: searched upwards]
+    #[arg(long, value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    /// sqlite:///FILE or http(s)://HOST [default: the project's]
+    #[arg(long, value_name = "URI")]
+    pub tracking_uri: Option<String>,
+    /// The name of the registered model [default: the project's]
+    #[arg(long, value_name = "NAME")]
+    pub model_name: Option<String>,
+    /// How to print it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: OutputFormat,
 }
 
 /// `detgate report`.

@@ -11,10 +11,12 @@ mod flags;
 mod gate;
 mod metrics;
 mod mistakes;
+mod mlflow;
 mod model_reference;
 mod partition;
 mod place;
 mod project;
+mod registry;
 mod rule;
 mod schema;
 mod settings;
@@ -29,16 +31,19 @@ pub use environment::{Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
     BlessFlags, CacheCommand, Cli, Command, CompareFlags, EvalFlags, GateFlags, LabelKind,
-    MetricsFlags, OutputFormat, ProjectFlags, ReportFlags, ReportForm, SchemaFlags, SchemaOf,
+    MetricsFlags, OutputFormat, ProjectFlags, RegistryCommand, RegistryFlags, RegistryPlace,
+    ReportFlags, ReportForm, SchemaFlags, SchemaOf,
 };
 pub use gate::{BaselineSource, Correction, GateConfig, Interval, Judge};
 pub(crate) use metrics::linspace;
 pub use metrics::{DetailsConfig, MetricsConfig, Rules};
+pub use mlflow::{ExperimentId, MlflowConnection, MlflowVariables, TrackingAddress};
 pub use model_reference::{ModelReference, ModelVersion};
 pub use partition::{Condition, FileNamePattern, GroupsConfig, SliceConfig};
 pub use place::Place;
 pub(crate) use place::prefix;
 pub use project::LabelMap;
+pub use registry::{BrowseConfig, Wanted};
 pub use rule::{Rule, RuleMistake, RuleSet, Tier};
 pub use schema::json_schema;
 
@@ -68,6 +73,16 @@ pub enum ConfigError {
     /// `INSTA_UPDATE` has a value that insta does not know.
     #[error("INSTA_UPDATE is {0:?}; it is auto, new, always, force, unseen or no")]
     InstaUpdate(String),
+    /// One of MLflow's variables has a value that cannot be read.
+    #[error("{name} is {value:?}; it must be {wanted}")]
+    Variable {
+        /// The variable, never a secret one.
+        name: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        wanted: &'static str,
+    },
     /// `detgate.toml` is not as it should be.
     #[error("{}:{line}:{column}: {what}", path.display())]
     Toml {
@@ -101,6 +116,9 @@ pub enum ConfigError {
     /// Settings of the gate that a flag made wrong, alone or together.
     #[error("{0}")]
     Gate(String),
+    /// `--promote` cannot do what it is asked for.
+    #[error("--promote: {0}")]
+    Promotion(String),
     /// The folder of images is nowhere.
     #[error(
         "\"val_dir\" is {recorded}, which does not exist here, and no tail of it exists under {}; correct it in project_config.json or pass --images",
@@ -149,11 +167,19 @@ pub struct Preprocessing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryConfig {
     /// `sqlite:///FILE` or `http(s)://HOST`.
-    pub tracking_uri: String,
+    pub tracking_uri: TrackingAddress,
     /// The MLflow experiment.
     pub experiment: String,
+    /// The experiment by its id, instead.
+    pub experiment_id: Option<ExperimentId>,
     /// The registered model's name.
     pub model_name: String,
+    /// The alias that every version gets.
+    pub alias: Option<String>,
+    /// The alias that a version gets only if the gate compared with the version that has it.
+    pub promote: Option<String>,
+    /// Register again what is registered already.
+    pub force: bool,
 }
 
 /// Everything that `eval` needs to know, validated.
@@ -194,7 +220,9 @@ pub struct Config {
     /// Where the JSON report goes.
     pub report: PathBuf,
     /// MLflow's, for registering and for a baseline that is a registered version.
-    pub tracking_uri: String,
+    pub tracking_uri: TrackingAddress,
+    /// Bring the SQLite file of an older MLflow up to date.
+    pub migrate: bool,
     /// How to register; `None` when the model shall not be registered.
     pub registry: Option<RegistryConfig>,
     /// What a person should know of how this came about, such as a relocated folder.
@@ -202,12 +230,25 @@ pub struct Config {
 }
 
 impl Config {
-    /// Resolves flags over `detgate.toml` over defaults. Relative paths are relative to `cwd` in
-    /// flags, and to the project root in `detgate.toml`.
+    /// [`Config::resolve_in`] an environment that says nothing.
+    ///
+    /// # Errors
+    /// As [`Config::resolve_in`].
+    pub fn resolve(flags: &EvalFlags, cwd: &Path) -> Result<Self, ConfigError> {
+        Self::resolve_in(&Environment::default(), flags, cwd)
+    }
+
+    /// Resolves flags over MLflow's variables over `detgate.toml` over defaults. Relative paths are
+    /// relative to `cwd` in flags and variables, and to the project root in `detgate.toml`.
     ///
     /// # Errors
     /// A [`ConfigError`] that names the file or key and what to do.
-    pub fn resolve(flags: &EvalFlags, cwd: &Path) -> Result<Self, ConfigError> {
+    pub fn resolve_in(
+        environment: &Environment,
+        flags: &EvalFlags,
+        cwd: &Path,
+    ) -> Result<Self, ConfigError> {
+        let mlflow = &environment.mlflow;
         let root = root(&flags.project, cwd)?;
         let settings = settings::read(&root)?;
         let project = project::read_project(&root)?;
@@ -229,6 +270,12 @@ impl Config {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
+        let tracking_uri = {
+            let flag = flags.tracking_uri.as_deref();
+            tracking_uri(flag, mlflow, &settings.registry.tracking_uri, cwd)
+        };
+        let registry = registry(flags, mlflow, &settings, &project, &tracking_uri, &mut notices);
+        notices.extend(registry.as_ref().and_then(|_| said_by_variables(flags, mlflow)));
         let config = Self {
             ground_truth: path(&flags.ground_truth, &settings.data.ground_truth)
                 .unwrap_or_else(default_truth),
@@ -252,14 +299,19 @@ impl Config {
             iou_thr: flags.iou_thr.unwrap_or(settings.practical.iou_thr),
             gate: settings.gate.resolve(&flags.project, &flags.gate, cwd, &root)?,
             report: rebase(flags.report.as_ref(), cwd, &settings.report.path, &root),
-            tracking_uri: tracking_uri(flags, &settings),
-            registry: registry(flags, &settings, &project, &mut notices),
+            tracking_uri,
+            migrate: flags.migrate,
+            registry,
             target_classes: project.target_classes,
             label_map,
             root,
             notices,
         };
         config.validate()?;
+        if flags.promote.is_some() && config.registry.is_none() {
+            let what = "nothing will be registered, so there is no version to promote; see [registry] register and --checkpoint";
+            return Err(ConfigError::Promotion(what.to_owned()));
+        }
         Ok(config)
     }
 
@@ -274,6 +326,9 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
+        if let Some(registry) = &self.registry {
+            registry::check_aliases(registry, &self.gate.baseline)?;
+        }
         unit("score_thr", self.score_thr)?;
         unit("iou_thr", self.iou_thr)?;
         let Preprocessing { min_size, max_size, norm_eps } = self.preprocessing;
@@ -369,14 +424,31 @@ fn model(flags: &EvalFlags, settings: &settings::Settings, cwd: &Path, root: &Pa
     from_flags().unwrap_or_else(from_settings)
 }
 
-fn tracking_uri(flags: &EvalFlags, settings: &settings::Settings) -> String {
-    flags.tracking_uri.clone().unwrap_or_else(|| settings.registry.tracking_uri.clone())
+fn tracking_uri(
+    flag: Option<&str>,
+    mlflow: &MlflowVariables,
+    setting: &str,
+    cwd: &Path,
+) -> TrackingAddress {
+    match flag.or(mlflow.tracking_uri()) {
+        Some(uri) => TrackingAddress::new(uri, cwd),
+        // Relative to the root, as all paths of the file are where they are used.
+        None => setting.into(),
+    }
+}
+
+/// A variable that a shell has set for something else must not decide in silence.
+fn said_by_variables(flags: &EvalFlags, mlflow: &MlflowVariables) -> Option<String> {
+    let uri = mlflow.tracking_uri().filter(|_| flags.tracking_uri.is_none())?;
+    Some(format!("MLFLOW_TRACKING_URI says where to register: {}", TrackingAddress::from(uri)))
 }
 
 fn registry(
     flags: &EvalFlags,
+    mlflow: &MlflowVariables,
     settings: &settings::Settings,
     project: &project::ProjectFile,
+    tracking_uri: &TrackingAddress,
     notices: &mut Vec<String>,
 ) -> Option<RegistryConfig> {
     if flags.no_register || !settings.registry.register {
@@ -389,15 +461,31 @@ fn registry(
         );
         return None;
     }
-    let name = project.project_name.clone().unwrap_or_else(|| project.target_classes.join("_"));
-    let chosen = |flag: &Option<String>, setting: &Option<String>, suffix: &str| {
-        flag.clone().or_else(|| setting.clone()).unwrap_or_else(|| format!("{name}{suffix}"))
+    let chosen = |first: Option<&str>, setting: &Option<String>, default: String| {
+        first.map(str::to_owned).or_else(|| setting.clone()).unwrap_or(default)
     };
+    let experiment = flags.experiment.as_deref().or(mlflow.experiment_name());
+    let default = format!("{}_evaluation", project_name(project));
+    let settings = &settings.registry;
+    let model_name = flags.model_name.as_deref();
     Some(RegistryConfig {
-        tracking_uri: tracking_uri(flags, settings),
-        experiment: chosen(&flags.experiment, &settings.registry.experiment, "_evaluation"),
-        model_name: chosen(&flags.model_name, &settings.registry.model_name, "_detector"),
+        tracking_uri: tracking_uri.clone(),
+        experiment: chosen(experiment, &settings.experiment, default),
+        experiment_id: mlflow.experiment_id().filter(|_| flags.experiment.is_none()),
+        model_name: chosen(model_name, &settings.model_name, default_model_name(project)),
+        force: flags.force_register,
+        alias: Some(settings.alias.clone()).filter(|alias| !alias.is_empty()),
+        promote: flags.promote.clone(),
     })
+}
+
+fn project_name(project: &project::ProjectFile) -> String {
+    project.project_name.clone().unwrap_or_else(|| project.target_classes.join("_"))
+}
+
+/// What a project's registered model is called.
+fn default_model_name(project: &project::ProjectFile) -> String {
+    format!("{}_detector", project_name(project))
 }
 
 fn unit(name: &str, value: f64) -> Result<(), ConfigError> {

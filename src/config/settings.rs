@@ -138,6 +138,8 @@ pub(super) struct Registry {
     pub(super) experiment: Option<String>,
     /// The name of the registered model; by default {project_name}_detector.
     pub(super) model_name: Option<String>,
+    /// The alias that a version gets when it is registered; empty for none.
+    pub(super) alias: String,
 }
 
 impl Default for Registry {
@@ -147,6 +149,7 @@ impl Default for Registry {
             tracking_uri: "sqlite:///mlflow.db".to_owned(),
             experiment: None,
             model_name: None,
+            alias: "candidate".to_owned(),
         }
     }
 }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::api::{self, Run};
 use super::client::Client;
 use super::prepare::Upload;
+use super::settings::Listener;
 use super::{Content, Event, RegistryError, RegistrySettings};
 
 /// Where a run's artifacts go.
@@ -90,28 +91,22 @@ fn local_path(uri: &str) -> Option<PathBuf> {
     (!is_scheme).then(|| PathBuf::from(uri))
 }
 
-/// Uploads one file.
+/// Uploads one file; from its beginning again where that fails for the moment.
 pub(super) fn upload(
     client: &Client,
     store: &Store,
     file: &Upload<'_>,
     settings: &RegistrySettings,
 ) -> Result<(), RegistryError> {
-    let reader = Watched {
-        inner: open(file.content)?,
-        path: file.path.clone(),
-        sent: 0,
-        total: file.length,
-        interrupted: Arc::clone(&settings.interrupted),
-        on_event: Arc::clone(&settings.on_event),
-    };
-    let result = match store {
+    let send = || match store {
         Store::Proxied { prefix } => {
             let path = [prefix.as_str(), file.path.as_str()].join("/");
+            let reader = watched(file, settings)?;
             client.put_artifact(path.trim_start_matches('/'), reader, file.length)
         }
         Store::Folder(folder) => {
             let path = folder.join(&file.path);
+            let reader = watched(file, settings)?;
             crate::files::write_atomically(&path, reader).map_err(|error| RegistryError::Io {
                 action: "write the artifact",
                 path,
@@ -120,11 +115,20 @@ pub(super) fn upload(
         }
     };
     // A cut body looks like a network error.
-    if result.is_err() && settings.is_interrupted() {
-        Err(RegistryError::Interrupted)
-    } else {
-        result
-    }
+    let interrupted =
+        |error| if settings.is_interrupted() { RegistryError::Interrupted } else { error };
+    client.repeated(|| send().map_err(interrupted))
+}
+
+fn watched(file: &Upload<'_>, settings: &RegistrySettings) -> Result<Watched, RegistryError> {
+    Ok(Watched {
+        inner: open(file.content)?,
+        path: file.path.clone(),
+        sent: 0,
+        total: file.length,
+        interrupted: Arc::clone(&settings.interrupted),
+        on_event: Arc::clone(&settings.on_event),
+    })
 }
 
 fn open(content: &Content) -> Result<Box<dyn Read + Send>, RegistryError> {
@@ -144,7 +148,7 @@ struct Watched {
     sent: u64,
     total: u64,
     interrupted: Arc<AtomicBool>,
-    on_event: Arc<dyn Fn(Event<'_>) + Send + Sync>,
+    on_event: Listener,
 }
 
 impl Read for Watched {
@@ -159,31 +163,37 @@ impl Read for Watched {
     }
 }
 
-/// Lists what the server holds and compares sizes.
-///
-/// # Errors
-/// [`RegistryError::Incomplete`] naming the first file that is missing or has another size.
-pub(super) fn verify(
+/// A file of which the server does not hold what was sent.
+pub(super) struct Mismatch<'a, 'b> {
+    pub(super) file: &'a Upload<'b>,
+    /// The size that the server tells; `None` where it has no such file.
+    found: Option<u64>,
+}
+
+impl Mismatch<'_, '_> {
+    /// As an error about a run.
+    pub(super) fn error(&self, run: &Run) -> RegistryError {
+        let Upload { path, length, .. } = self.file;
+        let found = self.found.map_or("is missing".to_owned(), |size| format!("has {size} bytes"));
+        let reason = format!("the artifact {path} {found} instead of {length} bytes");
+        RegistryError::Incomplete { run_id: run.id.clone(), reason }
+    }
+}
+
+/// Lists what the server holds, and tells which files are missing or have another size.
+pub(super) fn mismatches<'a, 'b>(
     client: &Client,
     run: &Run,
-    files: &[Upload<'_>],
-) -> Result<(), RegistryError> {
+    files: &'a [Upload<'b>],
+) -> Result<Vec<Mismatch<'a, 'b>>, RegistryError> {
     let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _name)| folder).to_owned();
     let folders: BTreeSet<String> = files.iter().map(|file| folder(&file.path)).collect();
     let mut sizes = BTreeMap::new();
     for folder in folders {
         sizes.extend(api::list_artifacts(client, &run.id, &folder)?);
     }
-    for file in files {
-        let found = sizes.get(&file.path);
-        if found != Some(&file.length) {
-            let found = found.map_or("is missing".to_owned(), |size| format!("has {size} bytes"));
-            let reason =
-                format!("the artifact {} {found} instead of {} bytes", file.path, file.length);
-            return Err(RegistryError::Incomplete { run_id: run.id.clone(), reason });
-        }
-    }
-    Ok(())
+    let found = files.iter().map(|file| Mismatch { file, found: sizes.get(&file.path).copied() });
+    Ok(found.filter(|mismatch| mismatch.found != Some(mismatch.file.length)).collect())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A version of the registered model as the baseline: what its run keeps of the evaluation it passed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::api;
@@ -13,8 +14,16 @@ pub(super) const FOLDER: &str = "baseline";
 /// The snapshot's name there.
 pub(super) const SNAPSHOT: &str = "baseline.snap";
 
-/// Downloads the version's snapshot and detections into `folder`, and returns the snapshot's path;
-/// `None` when there is no such model, version or alias yet.
+/// A registered version's evaluation, downloaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The snapshot, with its detections beside it.
+    pub snapshot: PathBuf,
+    /// The version's number.
+    pub version: String,
+}
+
+/// Downloads the version's snapshot and detections into `folder`; `None` when there is no such model, version or alias yet.
 ///
 /// # Errors
 /// A [`RegistryError`]: the server cannot be asked, or the version's run keeps no evaluation of
@@ -23,7 +32,7 @@ pub fn fetch_baseline(
     reference: &ModelReference,
     settings: &RegistrySettings,
     folder: &Path,
-) -> Result<Option<PathBuf>, RegistryError> {
+) -> Result<Option<Fetched>, RegistryError> {
     if let TrackingUri::Sqlite { database } = &settings.tracking_uri
         && !database.exists()
     {
@@ -31,11 +40,12 @@ pub fn fetch_baseline(
     }
     with_client(settings, "the baseline was read", |client, _server| {
         let found = match &reference.version {
-            ModelVersion::Alias(alias) => api::run_of_alias(client, &reference.name, alias),
-            ModelVersion::Number(number) => api::run_of_version(client, &reference.name, number),
+            ModelVersion::Alias(alias) => api::version_of_alias(client, &reference.name, alias),
+            ModelVersion::Number(number) => api::version_of_number(client, &reference.name, number),
         }?;
-        let Some(run_id) = found else { return Ok(None) };
-        download(client, reference, &run_id, folder).map(Some)
+        let Some(named) = found else { return Ok(None) };
+        let snapshot = download(client, reference, &named.run_id, folder)?;
+        Ok(Some(Fetched { snapshot, version: named.number }))
     })
 }
 
@@ -45,7 +55,11 @@ fn download(
     run_id: &str,
     folder: &Path,
 ) -> Result<PathBuf, RegistryError> {
-    let files = api::list_artifacts(client, run_id, FOLDER)?;
+    // A version that somebody made by hand may have no run.
+    let files = match run_id {
+        "" => BTreeMap::new(),
+        run_id => api::list_artifacts(client, run_id, FOLDER)?,
+    };
     let snapshot = format!("{FOLDER}/{SNAPSHOT}");
     if !files.contains_key(&snapshot) {
         return Err(RegistryError::NoBaseline {
@@ -55,7 +69,7 @@ fn download(
     }
     for path in files.keys() {
         let name = path.rsplit_once('/').map_or(path.as_str(), |(_, name)| name);
-        client.get_artifact(run_id, path, &folder.join(name))?;
+        client.repeated(|| client.get_artifact(run_id, path, &folder.join(name)))?;
     }
     Ok(folder.join(SNAPSHOT))
 }

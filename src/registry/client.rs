@@ -1,17 +1,22 @@
 //! HTTP: requests out, JSON or a sentence back.
 //!
-//! Deliberately absent: what the paths mean, and retries.
+//! Each function here asks once. Deliberately absent: what the paths mean, and what is tried again
+//! (`retry`).
 
 use std::error::Error as _;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use reqwest::blocking::{Body, ClientBuilder, RequestBuilder, Response};
 use reqwest::{Method, Url};
 use serde_json::Value;
 
-use super::{Credentials, RegistryError, Timeouts};
+use super::retry::asked_wait;
+use super::settings::Listener;
+use super::{Credentials, RegistryError, RegistrySettings, Retries, Timeouts, tls};
 
 /// How much of an answer that is not JSON is looked at.
 const MESSAGE_BYTES: u64 = 64 * 1024;
@@ -23,20 +28,31 @@ pub(super) struct Client {
     http: reqwest::blocking::Client,
     base: Url,
     credentials: Option<Credentials>,
+    /// What no message may repeat.
+    secrets: Vec<String>,
     timeout: Duration,
+    is_ours: bool,
+    pub(super) retries: Retries,
+    /// The state of the random numbers that make waits differ.
+    pub(super) random: AtomicU64,
+    pub(super) interrupted: Arc<AtomicBool>,
+    pub(super) on_event: Listener,
 }
 
 impl Client {
     /// For a running server.
+    ///
+    /// # Errors
+    /// [`RegistryError::Tls`] and [`RegistryError::Io`] about certificates.
     pub(super) fn running(
         base: &Url,
         credentials: Option<Credentials>,
-        timeouts: &Timeouts,
+        settings: &RegistrySettings,
     ) -> Result<Self, RegistryError> {
-        let builder = builder(timeouts);
+        let builder = tls::configured(builder(&settings.timeouts), &settings.tls)?;
         // A proxy from the environment cannot reach this machine's loopback.
         let builder = if is_loopback(base) { builder.no_proxy() } else { builder };
-        Self::build(builder, base.clone(), credentials, timeouts)
+        Self::build(builder, base.clone(), credentials, settings)
     }
 
     /// For a server of ours that listens on a Unix socket.
@@ -44,24 +60,54 @@ impl Client {
     pub(super) fn unix(
         socket: &std::path::Path,
         base: Url,
-        timeouts: &Timeouts,
+        settings: &RegistrySettings,
     ) -> Result<Self, RegistryError> {
-        Self::build(builder(timeouts).no_proxy().unix_socket(socket), base, None, timeouts)
+        let builder = builder(&settings.timeouts).no_proxy().unix_socket(socket);
+        Self::build(builder, base, None, settings).map(Self::ours)
+    }
+
+    /// For a server that ends with us: when it does not answer, it never will.
+    pub(super) fn ours(self) -> Self {
+        Self { is_ours: true, ..self }
     }
 
     fn build(
         builder: ClientBuilder,
         base: Url,
         credentials: Option<Credentials>,
-        timeouts: &Timeouts,
+        settings: &RegistrySettings,
     ) -> Result<Self, RegistryError> {
         let http = builder.build().map_err(|error| RegistryError::Unreachable {
             url: base.to_string(),
             reason: sentence(error),
             advice: "this is about the HTTP client itself, such as missing CA certificates"
                 .to_owned(),
+            is_permanent: true,
         })?;
-        Ok(Self { http, base, credentials, timeout: timeouts.request })
+        let secrets =
+            credentials.as_ref().map_or_else(Vec::new, |known| secrets(&http, &base, known));
+        Ok(Self {
+            http,
+            base,
+            secrets,
+            credentials,
+            timeout: settings.timeouts.request,
+            is_ours: false,
+            retries: settings.retries,
+            random: AtomicU64::new(settings.retries.seed),
+            interrupted: Arc::clone(&settings.interrupted),
+            on_event: Arc::clone(&settings.on_event),
+        })
+    }
+
+    /// The same, with less patience for one answer.
+    pub(super) fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Whether the server was started for this publication.
+    pub(super) fn is_ours(&self) -> bool {
+        self.is_ours
     }
 
     /// Whether the server is on this machine, so that its file paths are ours.
@@ -85,6 +131,12 @@ impl Client {
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, RegistryError> {
         let url = self.url(&["api", "2.0", "mlflow", path]);
         self.json(self.request(Method::POST, url).json(body))
+    }
+
+    /// `DELETE api/2.0/mlflow/PATH` with a JSON body.
+    pub(super) fn delete(&self, path: &str, body: &Value) -> Result<Value, RegistryError> {
+        let url = self.url(&["api", "2.0", "mlflow", path]);
+        self.json(self.request(Method::DELETE, url).json(body))
     }
 
     /// `PUT` of a body of `length` bytes to `api/2.0/mlflow-artifacts/artifacts/PATH`. The answer's
@@ -113,10 +165,16 @@ impl Client {
         let mut url = self.url(&["get-artifact"]);
         url.query_pairs_mut().append_pair("path", path).append_pair("run_uuid", run_id);
         let response = self.send(self.request(Method::GET, url))?;
-        crate::files::write_atomically(to, response).map_err(|error| RegistryError::Io {
-            action: "download",
-            path: to.to_owned(),
-            error,
+        let address = bare(response.url());
+        let mut body = Download { response, is_cut: false };
+        crate::files::write_atomically(to, &mut body).map_err(|error| match body.is_cut {
+            true => RegistryError::Unreachable {
+                url: address,
+                reason: error.to_string(),
+                advice: "the connection broke in the middle of the answer".to_owned(),
+                is_permanent: false,
+            },
+            false => RegistryError::Io { action: "download", path: to.to_owned(), error },
         })
     }
 
@@ -133,10 +191,7 @@ impl Client {
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
         let request = self.http.request(method, url).timeout(self.timeout);
         match &self.credentials {
-            Some(Credentials::Basic { username, password }) => {
-                request.basic_auth(username, Some(password))
-            }
-            Some(Credentials::Token(token)) => request.bearer_auth(token),
+            Some(credentials) => authorized(request, credentials),
             None => request,
         }
     }
@@ -148,6 +203,7 @@ impl Client {
         let body = response.bytes().map_err(|error| self.unreachable(&url, error))?;
         serde_json::from_slice(&body).map_err(|error| RegistryError::Answer {
             url,
+            is_page: html,
             reason: if html {
                 "a web page where JSON was expected; is there a login page or another program at this address?".to_owned()
             } else {
@@ -168,13 +224,18 @@ impl Client {
     }
 
     fn unreachable(&self, url: &str, error: reqwest::Error) -> RegistryError {
-        let advice = if error.is_timeout() {
-            "the server is overloaded or something between swallows the request"
+        let distrust = tls::distrust(&error);
+        let advice = if let Some(advice) = distrust {
+            advice
+        } else if error.is_timeout() {
+            "the server is overloaded or something between swallows the request; MLFLOW_HTTP_REQUEST_TIMEOUT is the \
+             patience in seconds"
         } else {
             "check the tracking URI and that the MLflow server is running"
         };
         RegistryError::Unreachable {
             url: url.to_owned(),
+            is_permanent: distrust.is_some() || error.is_builder(),
             reason: self.redacted(&sentence(error)),
             advice: advice.to_owned(),
         }
@@ -183,9 +244,20 @@ impl Client {
     fn refused(&self, url: &str, response: Response) -> RegistryError {
         let status = response.status().as_u16();
         let html = is_html(&response);
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let retry_after = header(reqwest::header::RETRY_AFTER)
+            .and_then(|wait| asked_wait(wait, header(reqwest::header::DATE)));
         let mut body = Vec::new();
-        // What arrived before a broken connection is still worth reading.
-        let _ = response.take(MESSAGE_BYTES).read_to_end(&mut body);
+        let read = response.take(MESSAGE_BYTES).read_to_end(&mut body);
+        // What the status says alone stands; of the rest, MLflow's code is part of what was said.
+        if let (Err(error), false) = (read, matches!(status, 401 | 403 | 413)) {
+            return RegistryError::Unreachable {
+                url: url.to_owned(),
+                reason: format!("the answer {status} broke off: {error}"),
+                advice: "check the network between here and the MLflow server".to_owned(),
+                is_permanent: false,
+            };
+        }
         let (code, message) = server_message(&body, html);
         let advice = advice(status, &message, self.credentials.is_some());
         RegistryError::Refused {
@@ -194,16 +266,46 @@ impl Client {
             code,
             message: self.redacted(&message),
             advice,
+            retry_after,
         }
     }
 
     /// Some servers and proxies repeat the request's header in their answer.
     fn redacted(&self, message: &str) -> String {
-        match self.credentials.as_ref().map(Credentials::secret) {
-            Some(secret) if !secret.is_empty() => message.replace(secret, "***"),
-            _ => message.to_owned(),
-        }
+        let hide = |message: String, secret: &String| message.replace(secret, "***");
+        self.secrets.iter().fold(message.to_owned(), hide)
     }
+}
+
+/// Tells trouble with the network from trouble with the disk.
+struct Download {
+    response: Response,
+    is_cut: bool,
+}
+
+impl Read for Download {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.response.read(buffer).inspect_err(|_| self.is_cut = true)
+    }
+}
+
+fn authorized(request: RequestBuilder, credentials: &Credentials) -> RequestBuilder {
+    match credentials {
+        Credentials::Basic { username, password } => request.basic_auth(username, Some(password)),
+        Credentials::Token(token) => request.bearer_auth(token),
+    }
+}
+
+/// The password or token, and the form that it has in a request's header.
+fn secrets(http: &reqwest::blocking::Client, base: &Url, credentials: &Credentials) -> Vec<String> {
+    let request = authorized(http.get(base.clone()), credentials).build().ok();
+    let header = request.as_ref().and_then(|request| {
+        let value = request.headers().get(reqwest::header::AUTHORIZATION)?;
+        value.to_str().ok()?.split_once(' ')
+    });
+    let encoded = header.map_or("", |(_scheme, encoded)| encoded);
+    let known = [encoded, credentials.secret()];
+    known.into_iter().filter(|secret| !secret.is_empty()).map(str::to_owned).collect()
 }
 
 fn builder(timeouts: &Timeouts) -> ClientBuilder {
@@ -327,6 +429,12 @@ fn advice(status: u16, message: &str, had_credentials: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::TrackingUri;
+
+    fn settings() -> RegistrySettings {
+        let uri = TrackingUri::parse("http://host", Path::new("/")).unwrap();
+        RegistrySettings::new(uri, Box::new(|| Err("not asked".to_owned())))
+    }
 
     #[test]
     fn the_servers_words_are_found_in_json_web_pages_and_text() {
@@ -351,7 +459,7 @@ mod tests {
     #[test]
     fn path_segments_are_escaped_and_a_prefix_is_kept() {
         let base = Url::parse("http://host/team/").unwrap();
-        let client = Client::running(&base, None, &Timeouts::default()).unwrap();
+        let client = Client::running(&base, None, &settings()).unwrap();
         let url = client.url(&["api", "1/run id/artifacts/a+b ü?.pt"]);
         assert_eq!(url.as_str(), "http://host/team/api/1/run%20id/artifacts/a+b%20%C3%BC%3F.pt");
     }
@@ -359,8 +467,15 @@ mod tests {
     #[test]
     fn a_secret_that_the_server_repeats_is_not_repeated() {
         let base = Url::parse("http://host/").unwrap();
-        let token = Some(Credentials::Token("s3cr3t".into()));
-        let client = Client::running(&base, token, &Timeouts::default()).unwrap();
-        assert_eq!(client.redacted("Bearer s3cr3t is unknown"), "Bearer *** is unknown");
+        let client = |credentials| Client::running(&base, Some(credentials), &settings()).unwrap();
+        let token = client(Credentials::Token("s3cr3t".into()));
+        assert_eq!(token.redacted("Bearer s3cr3t is unknown"), "Bearer *** is unknown");
+        let basic = client(Credentials::Basic {
+            username: "Aladdin".into(),
+            password: "open sesame".into(),
+        });
+        // The example of RFC 7617.
+        let header = "authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ== (open sesame)";
+        assert_eq!(basic.redacted(header), "authorization: Basic *** (***)");
     }
 }

@@ -14,11 +14,11 @@ pub(super) fn with_client<T>(
     match &settings.tracking_uri {
         TrackingUri::Http { base, credentials } => {
             let credentials = settings.credentials.clone().or_else(|| credentials.clone());
-            work(&Client::running(base, credentials, &settings.timeouts)?, None)
+            work(&Client::running(base, credentials, settings)?, None)
         }
         TrackingUri::Sqlite { database } => {
             let mut server = Server::start(database, settings)?;
-            let client = server.client(&settings.timeouts)?;
+            let client = server.client(settings)?;
             match work(&client, Some(&server)) {
                 // "Connection refused" is no help where the server is ours: its log is.
                 Err(RegistryError::Unreachable { .. }) if server.has_ended(&client) => {

@@ -25,6 +25,12 @@ pub enum RegistryError {
         /// Its run.
         run_id: String,
     },
+    /// No version has that number or alias.
+    #[error("there is no {reference}; `detgate registry ls` lists what there is")]
+    NoVersion {
+        /// The version that was asked for.
+        reference: String,
+    },
     /// Something in the publication cannot be logged; nothing was sent.
     #[error("cannot register: {0}")]
     Publication(String),
@@ -68,6 +74,16 @@ pub enum RegistryError {
         reason: String,
         /// What to do.
         advice: String,
+        /// Trying again changes nothing: a certificate is not trusted.
+        is_permanent: bool,
+    },
+    /// A certificate or key that was named cannot be used.
+    #[error("cannot use the certificates of {variable}: {reason}")]
+    Tls {
+        /// The environment variable.
+        variable: &'static str,
+        /// What is wrong, and what to do.
+        reason: String,
     },
     /// The server said no.
     #[error("{url} answered {status}: {message}{advice}")]
@@ -82,6 +98,8 @@ pub enum RegistryError {
         message: String,
         /// What to do; empty, or starts with `; `.
         advice: String,
+        /// For how long the server asks to be left alone.
+        retry_after: Option<std::time::Duration>,
     },
     /// An answer that makes no sense.
     #[error("{url} answered something unexpected: {reason}")]
@@ -90,6 +108,8 @@ pub enum RegistryError {
         url: String,
         /// What is odd about the answer.
         reason: String,
+        /// It is a web page, which the next answer will be, too.
+        is_page: bool,
     },
     /// The experiment is in MLflow's trash, where its name stays taken.
     #[error(
@@ -100,6 +120,15 @@ pub enum RegistryError {
         name: String,
         /// Its id.
         id: String,
+    },
+    /// There is no experiment of the id that `MLFLOW_EXPERIMENT_ID` names, or it has another name than
+    /// `MLFLOW_EXPERIMENT_NAME`.
+    #[error("MLFLOW_EXPERIMENT_ID is {id}, {reason}; correct it, or unset it")]
+    ExperimentId {
+        /// The id.
+        id: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The run's artifacts are kept where detgate cannot write.
     #[error(
@@ -133,6 +162,30 @@ pub enum RegistryError {
         /// Its status.
         status: String,
         /// What MLflow says about it.
+        reason: String,
+    },
+    /// The version exists and is whole, but what follows could not be done.
+    #[error(
+        "version {version} of the model {model:?} was registered, but not looked at again: {reason}; run detgate again, which finds it"
+    )]
+    Unchecked {
+        /// The registered model.
+        model: String,
+        /// The version.
+        version: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The version was asked for, no answer came, and nobody can be asked any more.
+    #[error(
+        "it is not known whether a version of the model {model:?} was created for the run {run_id}, which is complete: {reason}; run detgate again, which finds the version if it is there"
+    )]
+    InDoubt {
+        /// The registered model.
+        model: String,
+        /// The run.
+        run_id: String,
+        /// The last error.
         reason: String,
     },
     /// The user stopped it.

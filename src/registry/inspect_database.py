@@ -67,9 +67,22 @@ def revision(path):
         database.close()
 
 
+def has_uvicorn():
+    """Whether the server can be told to listen on a Unix socket, as `launcher.py` does."""
+    package = importlib.util.find_spec("mlflow").submodule_search_locations[0]
+    for cli in ("cli/__init__.py", "cli.py"):
+        path = os.path.join(package, cli)
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                return "--uvicorn-opts" in file.read()
+    return False
+
+
 def verdict(path):
     head, known = expected()
     facts = {"expected": head, "mlflow": importlib.metadata.version("mlflow-skinny")}
+    if not has_uvicorn():
+        return {"state": "old mlflow", **facts}
     if not os.path.exists(path):
         return {"state": "new", **facts}
     try:

@@ -3,34 +3,57 @@
 //!
 //! The order is what makes a version trustworthy: run created; params, tags and metrics logged;
 //! artifacts uploaded; both read back; run `FINISHED`; only then the version. Whatever fails before
-//! the version leaves no version, and a run that is marked `FAILED`.
+//! the version leaves no version, and a run that is marked `FAILED`. Its aliases come last: one that could not
+//! be set is told, and the version stands.
+//!
+//! Every request is repeated where it failed for the moment (`retry`). Runs and versions carry a mark
+//! of their publication and are looked for before they are made again: a lost answer makes neither
+//! two runs nor two versions. What outlives a request that something between held back for longer
+//! than the client waited is found and taken away again. A version also carries a digest of
+//! checkpoint, results and fingerprint, by which the same is recognised later and by others.
 //!
 //! A tracking URI `sqlite:///FILE` needs no server to be running: MLflow's own server is started on
 //! that file for the length of the call (`server`). `http(s)://` goes to a server that runs
 //! already.
 //!
 //! Deliberately absent: an MLflow client in general (only what one publication needs), writing to
-//! MLflow's tables or to a remote store such as S3 directly, setting aliases, retries of anything but the
-//! version, and printing: progress goes to [`RegistrySettings::on_event`].
+//! MLflow's tables or to a remote store such as S3 directly, multipart uploads (MLflow offers them on
+//! object stores only, past its own server), and printing: progress goes to
+//! [`RegistrySettings::on_event`].
 
+mod aliases;
 mod api;
 mod artifacts;
 mod baseline;
+mod browse;
 mod client;
 mod connection;
+mod database;
+mod dataset_input;
 mod error;
 mod evaluation;
+mod keys;
+mod links;
+mod mlmodel;
 mod prepare;
 mod publish;
+mod retry;
 mod server;
 mod settings;
+mod tls;
 mod uri;
 
-pub use baseline::fetch_baseline;
+pub use aliases::{AliasOutcome, Promotion};
+pub use baseline::{Fetched, fetch_baseline};
+pub use browse::{VersionRecord, find, present, versions};
+pub use database::check_database;
+pub use dataset_input::DatasetInput;
 pub use error::RegistryError;
-pub use evaluation::{Files, publication};
+pub use evaluation::{Files, Pages, publication};
+pub use links::Link;
 pub use publish::publish;
-pub use settings::{Credentials, Event, PythonSource, RegistrySettings, Timeouts};
+pub use retry::Retries;
+pub use settings::{Credentials, Event, Listener, PythonSource, RegistrySettings, Timeouts, Tls};
 pub use uri::TrackingUri;
 
 use std::collections::BTreeMap;
@@ -61,8 +84,18 @@ pub struct Publication {
     pub model_folder: String,
     /// The version's tags.
     pub version_tags: BTreeMap<String, String>,
-    /// The version's description, Markdown.
+    /// The version's description, Markdown; the links stand below it.
     pub version_description: Option<String>,
+    /// The run's note, Markdown, likewise.
+    pub note: Option<String>,
+    /// The run's files that a reader of either wants.
+    pub links: Vec<Link>,
+    /// What was evaluated on.
+    pub dataset: Option<DatasetInput>,
+    /// The aliases that the version gets.
+    pub aliases: Vec<String>,
+    /// The alias that it gets if the gate compared with the version that has it now.
+    pub promotion: Option<Promotion>,
 }
 
 /// One file among the run's artifacts.
@@ -122,6 +155,11 @@ pub struct Registered {
     pub version: String,
     /// What the version points at: `runs:/<run id>/<model folder>`.
     pub source: String,
+    /// Whether this publication made the version; `false` where the same results of the same checkpoint
+    /// were registered already.
+    pub is_new: bool,
     /// The names of the values that were cut to MLflow's limits, such as `param target_classes`.
     pub truncated: Vec<String>,
+    /// What became of the version's aliases, the promotion last.
+    pub aliases: Vec<AliasOutcome>,
 }

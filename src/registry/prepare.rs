@@ -8,18 +8,18 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Artifact, Content, Publication, RegistryError};
-use crate::gate::Passed;
+use crate::gate::{Passed, Snapshot};
 
 /// The longest key of a param, metric or tag, characters.
 const KEY: usize = 250;
 /// The longest value of a param, characters.
 const PARAM: usize = 6000;
 /// The longest value of a run's tag, characters.
-const TAG: usize = 8000;
+pub(super) const TAG: usize = 8000;
 /// The longest value of a version's tag, characters.
 const VERSION_TAG: usize = 100_000;
 /// The longest description of a version, characters.
-const DESCRIPTION: usize = 5000;
+pub(super) const DESCRIPTION: usize = 5000;
 /// The longest experiment name, characters.
 const EXPERIMENT: usize = 500;
 /// The bytes of one log-batch request; the server takes 1,000,000.
@@ -35,6 +35,8 @@ pub(super) struct Prepared<'a> {
     pub(super) description: Option<String>,
     pub(super) files: Vec<Upload<'a>>,
     pub(super) truncated: Vec<String>,
+    /// Of what is registered: checkpoint, results and fingerprint. The same digest, the same version.
+    pub(super) digest: String,
 }
 
 /// A file to upload.
@@ -69,7 +71,27 @@ pub(super) fn prepare<'a>(
     }
     let files = uploads(&publication.artifacts)?;
     checkpoint_is_the_one_that(passed, publication)?;
-    Ok(Prepared { publication, params, tags, version_tags, description, files, truncated })
+    let digest = registration_digest(passed.candidate());
+    Ok(Prepared { publication, params, tags, version_tags, description, files, truncated, digest })
+}
+
+/// BLAKE3 over everything that makes two registrations the same, each part with its length.
+fn registration_digest(candidate: &Snapshot) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |part: &str| {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    };
+    add(&candidate.provenance.checkpoint_blake3);
+    add(candidate.detections_blake3.as_deref().unwrap_or(""));
+    for (name, value) in candidate.fingerprint.facts() {
+        add(name);
+        add(value);
+    }
+    for (name, value) in &candidate.metrics {
+        add(name);
+        add(&value.map_or_else(String::new, |value| format!("{:x}", value.to_bits())));
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 fn refused<T>(reason: String) -> Result<T, RegistryError> {
@@ -135,13 +157,13 @@ fn shorten(
 }
 
 /// At most `limit` characters, ending in a mark when something is missing.
-fn cut(text: &str, limit: usize) -> String {
+pub(super) fn cut(text: &str, limit: usize) -> String {
     let length = text.chars().count();
     if length <= limit {
         return text.to_owned();
     }
     let mark = format!(" ... [cut by detgate; {length} characters]");
-    let kept: String = text.chars().take(limit - mark.chars().count()).collect();
+    let kept: String = text.chars().take(limit.saturating_sub(mark.chars().count())).collect();
     kept + &mark
 }
 
@@ -223,11 +245,10 @@ fn digest(content: &Content) -> Result<String, RegistryError> {
     let mut hasher = blake3::Hasher::new();
     match content {
         Content::Bytes { bytes, .. } => hasher.update(bytes),
-        Content::File(path) => hasher.update_mmap(path).map_err(|error| RegistryError::Io {
-            action: "read",
-            path: path.clone(),
-            error,
-        })?,
+        // Read, not mapped, so that a checkpoint of gigabytes takes no memory.
+        Content::File(path) => File::open(path)
+            .and_then(|file| hasher.update_reader(file))
+            .map_err(|error| RegistryError::Io { action: "read", path: path.clone(), error })?,
     };
     Ok(hasher.finalize().to_hex().to_string())
 }

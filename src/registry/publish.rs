@@ -1,31 +1,41 @@
 //! The sequence of a publication, from the experiment to the version.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::api::{self, Run, Version};
+use super::aliases;
+use super::api::{self, DIGEST_TAG, PUBLICATION_TAG, Run, Version};
 use super::artifacts;
 use super::client::Client;
 use super::connection::with_client;
-use super::prepare::{Prepared, batches, pairs, prepare};
+use super::dataset_input;
+use super::links::with_links;
+use super::prepare::{DESCRIPTION, Prepared, TAG, batches, pairs, prepare};
+use super::retry::{Made, Unmade};
 use super::server::Server;
-use super::{Event, Publication, Registered, RegistryError, RegistrySettings};
+use super::{AliasOutcome, Event, Publication, Registered, RegistryError, RegistrySettings};
+use crate::config::ExperimentId;
 use crate::gate::Passed;
 
-/// How often the creation of a version is tried.
-const VERSION_ATTEMPTS: u32 = 3;
+/// The tag of a run that MLflow's pages show as its description.
+const NOTE_TAG: &str = "mlflow.note.content";
+/// How often files are sent again of which the server holds something else.
+const UPLOAD_ROUNDS: usize = 2;
 /// How often a server is asked whether a version is READY.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Writes a run and a version of the registered model, for a candidate that passed the gate.
+/// Writes a run and a version of the registered model, for a candidate that passed the gate. Where the
+/// same results of the same checkpoint are registered already, that version is returned and nothing is
+/// written, unless the settings force it.
 ///
 /// # Errors
-/// A [`RegistryError`]. Up to [`RegistryError::Incomplete`] and with [`RegistryError::Interrupted`]
-/// there is no version, and a run that was created is marked `FAILED` if the server could still be
-/// reached; [`RegistryError::NotReady`] names the version that exists.
+/// A [`RegistryError`]. There is no version then, and a run that was created is marked `FAILED` if the
+/// server could still be reached; except for [`RegistryError::NotReady`] and
+/// [`RegistryError::Unchecked`], which name the version that exists, and [`RegistryError::InDoubt`].
 pub fn publish(
     passed: &Passed,
     publication: &Publication,
@@ -62,10 +72,18 @@ impl Drop for OpenRun<'_> {
 
 impl Sequence<'_> {
     fn run(&self) -> Result<Registered, RegistryError> {
-        let publication = self.prepared.publication;
         self.go_on()?;
-        let experiment_id = api::experiment(self.client, &publication.experiment)?;
-        let run = api::create_run(self.client, &experiment_id, &publication.run_name)?;
+        if !self.settings.force
+            && let Some(registered) = self.recognised(None)?
+        {
+            return Ok(registered);
+        }
+        let experiment_id = self.experiment()?;
+        let key = new_key();
+        let name = &self.prepared.publication.run_name;
+        let made = api::create_run(self.client, &experiment_id, name, &key);
+        let made = made.map_err(|unmade| *unmade.error)?;
+        let run = made.value;
         let mut open = OpenRun {
             client: self.client,
             run: run.clone(),
@@ -73,31 +91,142 @@ impl Sequence<'_> {
             is_open: true,
         };
         (self.settings.on_event)(Event::RunCreated { run_id: &run.id });
-        let version = match self.fill(&run).and_then(|()| self.version(&run)) {
-            Ok(version) => version,
-            Err(error) => {
-                open.reason = error.to_string();
-                return Err(error);
-            }
+        let only_one = match made.in_doubt {
+            true => self.only_one_run(&experiment_id, &run, &key),
+            false => Ok(()),
         };
+        let made = only_one.and_then(|()| self.fill(&run)).and_then(|()| self.version(&run, &key));
+        let made = made.inspect_err(|error| {
+            // A version may stand on that run.
+            open.is_open = !matches!(error, RegistryError::InDoubt { .. });
+            open.reason = error.to_string();
+        })?;
         open.is_open = false;
+        let number = made.value.number.clone();
+        self.settle(run, experiment_id, made, &key).map_err(|error| self.unchecked(number, error))
+    }
+
+    /// What is left to do once a version exists.
+    fn settle(
+        &self,
+        run: Run,
+        experiment_id: String,
+        made: Made<Version>,
+        key: &str,
+    ) -> Result<Registered, RegistryError> {
+        let version = match made.in_doubt {
+            true => self.only_one_version(made.value, key)?,
+            false => made.value,
+        };
+        if let Some(registered) = self.withdrawn_for_an_older(&run, &version)? {
+            return Ok(registered);
+        }
         self.wait_until_ready(&version)?;
-        Ok(Registered {
+        Ok(self.registered(run, experiment_id, version, true))
+    }
+
+    fn unchecked(&self, version: String, error: RegistryError) -> RegistryError {
+        let model = self.prepared.publication.model_name.clone();
+        match error {
+            RegistryError::NotReady { .. } => error,
+            other => RegistryError::Unchecked { model, version, reason: other.to_string() },
+        }
+    }
+
+    fn registered(
+        &self,
+        run: Run,
+        experiment_id: String,
+        version: Version,
+        is_new: bool,
+    ) -> Registered {
+        let aliases = self.name(&version, is_new);
+        Registered {
             experiment_id,
-            source: self.source(&run),
             run_id: run.id,
             artifact_uri: run.artifact_uri,
-            model_name: publication.model_name.clone(),
+            model_name: self.prepared.publication.model_name.clone(),
+            source: version.source,
             version: version.number,
-            truncated: self.prepared.truncated.clone(),
-        })
+            is_new,
+            aliases,
+            truncated: if is_new { self.prepared.truncated.clone() } else { Vec::new() },
+        }
+    }
+
+    fn experiment(&self) -> Result<String, RegistryError> {
+        let Some(ExperimentId { id, name: wanted }) = &self.settings.experiment_id else {
+            return api::experiment(self.client, &self.prepared.publication.experiment);
+        };
+        let (found, name) = api::experiment_of_id(self.client, id)?;
+        match wanted {
+            Some(wanted) if *wanted != name => Err(RegistryError::ExperimentId {
+                id: id.clone(),
+                reason: format!(
+                    "which is called {name:?}, not {wanted:?} as MLFLOW_EXPERIMENT_NAME says"
+                ),
+            }),
+            _ => Ok(found),
+        }
+    }
+
+    /// The oldest version that has the same digest, is READY and stands on a run that ended well; of
+    /// those before the version `before`, if that is given.
+    fn recognised(&self, before: Option<&Version>) -> Result<Option<Registered>, RegistryError> {
+        let model = &self.prepared.publication.model_name;
+        let digest = &self.prepared.digest;
+        let versions =
+            self.client.repeated(|| api::find_versions(self.client, model, DIGEST_TAG, digest))?;
+        let is_older =
+            |version: &Version| before.is_none_or(|before| version.count() < before.count());
+        let older = versions.into_iter().filter(is_older);
+        for version in older.filter(|version| version.status == "READY") {
+            if let Some((run, experiment_id)) = api::finished_run(self.client, &version.run_id)? {
+                return Ok(Some(self.registered(run, experiment_id, version, false)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Two publications of the same that ran at the same time both made a version. Versions are counted
+    /// up, so the one with the greater number sees the other, and goes.
+    fn withdrawn_for_an_older(
+        &self,
+        run: &Run,
+        version: &Version,
+    ) -> Result<Option<Registered>, RegistryError> {
+        if self.settings.force {
+            return Ok(None);
+        }
+        let Some(older) = self.recognised(Some(version))? else { return Ok(None) };
+        let model = &self.prepared.publication.model_name;
+        api::delete_version(self.client, model, &version.number)?;
+        api::same_as(self.client, run, &format!("models:/{model}/{}", older.version))?;
+        Ok(Some(older))
+    }
+
+    /// Takes away what a request made that was given up and arrived all the same.
+    fn only_one_run(&self, experiment_id: &str, run: &Run, key: &str) -> Result<(), RegistryError> {
+        self.client.settle()?;
+        let all = self.client.repeated(|| api::find_runs(self.client, experiment_id, key))?;
+        all.iter()
+            .filter(|other| other.id != run.id)
+            .try_for_each(|other| api::discard_run(self.client, other))
+    }
+
+    /// Gives the version its aliases; what fails there is told, for the version stands. One that was
+    /// registered before may be promoted, but it is not the newest.
+    fn name(&self, version: &Version, is_new: bool) -> Vec<AliasOutcome> {
+        let Publication { model_name, aliases, promotion, .. } = self.prepared.publication;
+        let aliases = if is_new { &aliases[..] } else { &[] };
+        aliases::assign(self.client, model_name, &version.number, aliases, promotion.as_ref())
     }
 
     /// Everything that belongs to the run, up to its end.
     fn fill(&self, run: &Run) -> Result<(), RegistryError> {
         self.log(run)?;
+        self.describe(run)?;
         self.upload(run)?;
-        artifacts::verify(self.client, run, &self.prepared.files)?;
         self.verify_data(run)?;
         self.go_on()?;
         api::finish_run(self.client, run)
@@ -123,6 +252,21 @@ impl Sequence<'_> {
         Ok(())
     }
 
+    /// What a person sees first: the note, and what was evaluated on.
+    fn describe(&self, run: &Run) -> Result<(), RegistryError> {
+        let publication = self.prepared.publication;
+        if let Some(note) = &publication.note {
+            let note = with_links(note, &publication.links, run, TAG);
+            self.go_on()?;
+            self.client.repeated(|| api::set_tag(self.client, run, NOTE_TAG, &note))?;
+        }
+        if let Some(dataset) = &publication.dataset {
+            self.go_on()?;
+            dataset_input::log(self.client, run, dataset)?;
+        }
+        Ok(())
+    }
+
     fn upload(&self, run: &Run) -> Result<(), RegistryError> {
         let served = self.server.map(Server::artifacts);
         let local = served.is_some() || self.client.is_local();
@@ -133,11 +277,22 @@ impl Sequence<'_> {
             experiment: self.prepared.publication.experiment.clone(),
             reason,
         })?;
-        for file in &self.prepared.files {
+        let send = |file| {
             self.go_on()?;
-            artifacts::upload(self.client, &store, file, self.settings)?;
+            artifacts::upload(self.client, &store, file, self.settings)
+        };
+        let files = &self.prepared.files;
+        files.iter().try_for_each(send)?;
+        // A request that was cut can be worked off after its repetition, and leave half a file.
+        for _ in 0..UPLOAD_ROUNDS {
+            let wrong = artifacts::mismatches(self.client, run, files)?;
+            if wrong.is_empty() {
+                return Ok(());
+            }
+            wrong.iter().try_for_each(|wrong| send(wrong.file))?;
         }
-        Ok(())
+        let wrong = artifacts::mismatches(self.client, run, files)?;
+        wrong.first().map_or(Ok(()), |wrong| Err(wrong.error(run)))
     }
 
     /// MLflow answers 200 to values that it stores as something else: what it holds is read back.
@@ -177,31 +332,40 @@ impl Sequence<'_> {
         format!("runs:/{}/{}", run.id, self.prepared.publication.model_folder)
     }
 
-    /// Creates the version once: an answer that was lost is looked for before another attempt.
-    fn version(&self, run: &Run) -> Result<Version, RegistryError> {
+    /// Creates the version, the last step of all: once it exists, all that it needs is there.
+    fn version(&self, run: &Run, key: &str) -> Result<Made<Version>, RegistryError> {
         let model = &self.prepared.publication.model_name;
         api::registered_model(self.client, model)?;
+        self.go_on()?;
         let mut tags = self.prepared.version_tags.clone();
-        tags.insert(api::PUBLICATION_TAG.to_owned(), run.id.clone());
+        tags.insert(PUBLICATION_TAG.to_owned(), key.to_owned());
+        tags.insert(DIGEST_TAG.to_owned(), self.prepared.digest.clone());
         let mut body = json!({ "name": model, "source": self.source(run), "run_id": run.id, "tags": pairs(&tags) });
         if let Some(description) = &self.prepared.description {
-            body["description"] = json!(description);
+            let links = &self.prepared.publication.links;
+            body["description"] = json!(with_links(description, links, run, DESCRIPTION));
         }
-        let mut attempt = 1;
-        loop {
-            self.go_on()?;
-            let error = match api::create_version(self.client, &body) {
-                Ok(version) => return Ok(version),
-                Err(error) if !is_doubtful(&error) => return Err(error),
-                Err(error) => error,
-            };
-            sleep(Duration::from_millis(500) * attempt);
-            match api::find_version(self.client, model, run) {
-                Ok(Some(version)) => return Ok(version),
-                Ok(None) if attempt < VERSION_ATTEMPTS => attempt += 1,
-                Ok(None) | Err(_) => return Err(error),
-            }
+        api::create_version(self.client, model, key, &body).map_err(|unmade| match unmade {
+            Unmade { error, in_doubt: false } => *error,
+            Unmade { error, in_doubt: true } => RegistryError::InDoubt {
+                model: model.clone(),
+                run_id: run.id.clone(),
+                reason: error.to_string(),
+            },
+        })
+    }
+
+    /// As [`Self::only_one_run`], for versions. The first stays.
+    fn only_one_version(&self, version: Version, key: &str) -> Result<Version, RegistryError> {
+        let model = &self.prepared.publication.model_name;
+        self.client.settle()?;
+        let all = || api::find_versions(self.client, model, PUBLICATION_TAG, key);
+        let mut versions = self.client.repeated(all)?.into_iter();
+        let first = versions.next().unwrap_or(version);
+        for other in versions {
+            api::delete_version(self.client, model, &other.number)?;
         }
+        Ok(first)
     }
 
     fn wait_until_ready(&self, created: &Version) -> Result<(), RegistryError> {
@@ -231,11 +395,11 @@ impl Sequence<'_> {
     }
 }
 
-/// Whether the server may have done what it was asked all the same.
-fn is_doubtful(error: &RegistryError) -> bool {
-    match error {
-        RegistryError::Unreachable { .. } | RegistryError::Answer { .. } => true,
-        RegistryError::Refused { status, .. } => matches!(status, 408 | 429 | 500..),
-        _ => false,
-    }
+/// A mark that no other publication has: 32 hexadecimal digits.
+fn new_key() -> String {
+    // The standard library's only source of randomness that the system seeds.
+    let random = || std::hash::RandomState::new().build_hasher().finish();
+    let parts = [random(), random(), api::now(), u64::from(std::process::id())];
+    let bytes: Vec<u8> = parts.iter().flat_map(|part| part.to_le_bytes()).collect();
+    blake3::hash(&bytes).to_hex().as_str()[..32].to_owned()
 }

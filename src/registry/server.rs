@@ -7,8 +7,8 @@
 //! It never outlives us: `launcher.py`, the leader of the server's process group, ends the group
 //! when its stdin closes, and the operating system closes that however we end, by SIGKILL too.
 //!
-//! Deliberately absent: reading or migrating the database here. `inspect_database.py` refuses one
-//! that another MLflow wrote; upgrading it is the user's decision.
+//! Deliberately absent: reading the database, and migrating it unless the user decided so
+//! (`database`).
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -18,14 +18,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use reqwest::Url;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::client::Client;
-use super::{Event, RegistryError, RegistrySettings, Timeouts};
+use super::database;
+use super::{Event, RegistryError, RegistrySettings};
 
 const LAUNCHER: &str = include_str!("launcher.py");
-const INSPECT: &str = include_str!("inspect_database.py");
 /// How often a starting server is asked.
 const POLL: Duration = Duration::from_millis(100);
 /// How long a server may take to end; the launcher kills it after 5 s.
@@ -61,6 +61,8 @@ pub(super) struct Server {
     artifacts: PathBuf,
     /// The server's working folder, with its socket and log.
     folder: TempDir,
+    /// Keeps other detgates away from the database; ends last.
+    turn: Option<File>,
 }
 
 impl Server {
@@ -74,14 +76,18 @@ impl Server {
         settings: &RegistrySettings,
     ) -> Result<Self, RegistryError> {
         let python = (settings.python)().map_err(RegistryError::Python)?;
-        inspect(&python, database)?;
+        let mut turn = database::turn(database, settings)?;
+        database::check(&python, database, settings)?;
         for attempt in 1.. {
             let folder = private_folder()
                 .map_err(|error| io_error("make a folder below", &std::env::temp_dir(), error))?;
             let endpoint = endpoint(&folder)?;
             let mut server = Self::launch(&python, database, folder, endpoint)?;
             match server.wait_until_ready(settings) {
-                Ok(()) => return Ok(server),
+                Ok(()) => {
+                    server.turn = turn.take();
+                    return Ok(server);
+                }
                 Err(error)
                     if attempt < PORT_ATTEMPTS
                         && server.log_tail().contains("address already in use") =>
@@ -118,13 +124,20 @@ impl Server {
         command.current_dir(folder.path()).stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
         let mut launcher = command.spawn().map_err(|error| cannot_start(python, &error))?;
         let lifeline = launcher.stdin.take();
-        Ok(Self { launcher, lifeline, endpoint, database: database.to_owned(), artifacts, folder })
+        Ok(Self {
+            launcher,
+            lifeline,
+            endpoint,
+            database: database.to_owned(),
+            artifacts,
+            folder,
+            turn: None,
+        })
     }
 
     fn wait_until_ready(&mut self, settings: &RegistrySettings) -> Result<(), RegistryError> {
         let started = Instant::now();
-        let patience = Timeouts { request: Duration::from_secs(10), ..settings.timeouts };
-        let client = self.client(&patience)?;
+        let client = self.client(settings)?.with_timeout(Duration::from_secs(10));
         loop {
             if settings.is_interrupted() {
                 return Err(RegistryError::Interrupted);
@@ -147,15 +160,14 @@ impl Server {
     }
 
     /// A client for this server.
-    pub(super) fn client(&self, timeouts: &Timeouts) -> Result<Client, RegistryError> {
+    pub(super) fn client(&self, settings: &RegistrySettings) -> Result<Client, RegistryError> {
         match &self.endpoint {
             #[cfg(unix)]
-            Endpoint::Socket(path) => Client::unix(path, address("http://localhost/")?, timeouts),
-            Endpoint::Loopback { port, prefix } => Client::running(
-                &address(&format!("http://127.0.0.1:{port}{prefix}/"))?,
-                None,
-                timeouts,
-            ),
+            Endpoint::Socket(path) => Client::unix(path, address("http://localhost/")?, settings),
+            Endpoint::Loopback { port, prefix } => {
+                let address = address(&format!("http://127.0.0.1:{port}{prefix}/"))?;
+                Client::running(&address, None, settings).map(Client::ours)
+            }
         }
     }
 
@@ -229,15 +241,18 @@ fn answers(client: &Client) -> bool {
 }
 
 fn address(text: &str) -> Result<Url, RegistryError> {
-    Url::parse(text)
-        .map_err(|error| RegistryError::Answer { url: text.to_owned(), reason: error.to_string() })
+    Url::parse(text).map_err(|error| RegistryError::Answer {
+        url: text.to_owned(),
+        reason: error.to_string(),
+        is_page: false,
+    })
 }
 
 fn io_error(action: &'static str, path: &Path, error: std::io::Error) -> RegistryError {
     RegistryError::Io { action, path: path.to_owned(), error }
 }
 
-fn cannot_start(python: &Path, error: &std::io::Error) -> RegistryError {
+pub(super) fn cannot_start(python: &Path, error: &std::io::Error) -> RegistryError {
     RegistryError::Python(format!("cannot start {}: {error}", python.display()))
 }
 
@@ -279,12 +294,12 @@ fn loopback(folder: &TempDir) -> Result<Endpoint, RegistryError> {
 }
 
 #[cfg(unix)]
-fn own_process_group(command: &mut Command) {
+pub(super) fn own_process_group(command: &mut Command) {
     std::os::unix::process::CommandExt::process_group(command, 0);
 }
 
 #[cfg(windows)]
-fn own_process_group(command: &mut Command) {
+pub(super) fn own_process_group(command: &mut Command) {
     const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
     std::os::windows::process::CommandExt::creation_flags(command, CREATE_NEW_PROCESS_GROUP);
 }
@@ -301,52 +316,6 @@ fn kill_group(leader: u32) {
         command
     };
     let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-}
-
-/// Refuses a database that the pinned MLflow would migrate, misunderstand or not be able to write.
-fn inspect(python: &Path, database: &Path) -> Result<(), RegistryError> {
-    let mut command = Command::new(python);
-    command.args(["-I", "-c", INSPECT]).arg(database).stdin(Stdio::null());
-    let output = command.output().map_err(|error| cannot_start(python, &error))?;
-    let answer: Value = serde_json::from_slice(&output.stdout).map_err(|_| {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let last = stderr.lines().last().unwrap_or("it said nothing").to_owned();
-        RegistryError::Python(format!(
-            "{} cannot look at {}: {last}",
-            python.display(),
-            database.display()
-        ))
-    })?;
-    let text = |key: &str| answer[key].as_str().unwrap_or("unknown").to_owned();
-    let (found, expected, mlflow) = (text("found"), text("expected"), text("mlflow"));
-    let reason = match text("state").as_str() {
-        "new" | "current" => return Ok(()),
-        "no mlflow" => {
-            return Err(RegistryError::Python(format!(
-                "{} has no MLflow ({})",
-                python.display(),
-                text("reason")
-            )));
-        }
-        "older" => format!(
-            "an older MLflow wrote it (schema {found}; MLflow {mlflow} needs {expected}), which could not open it any \
-             more afterwards: back the file up and run `mlflow db upgrade`, or name another file"
-        ),
-        "unknown" => format!(
-            "another MLflow than {mlflow} wrote it (schema {found}, here {expected}), probably a newer one: start its \
-             server and register over http, or name another file"
-        ),
-        "foreign" => "it is a database of something else than MLflow: name another file".to_owned(),
-        "locked" => {
-            "another program is writing to it: close that program, or register through its server"
-                .to_owned()
-        }
-        _ => format!(
-            "it cannot be opened for writing ({}): repair its permissions, or name another file",
-            text("reason")
-        ),
-    };
-    Err(RegistryError::Database { path: database.to_owned(), reason })
 }
 
 #[cfg(test)]
@@ -377,11 +346,11 @@ mod tests {
         let mut server = Server::launch(Path::new(&python), &database, folder, endpoint).unwrap();
         server.wait_until_ready(&settings).unwrap();
 
-        let client = server.client(&settings.timeouts).unwrap();
+        let client = server.client(&settings).unwrap();
         client.put_artifact("1/a b/c ü.txt", &b"content"[..], 7).unwrap();
         assert_eq!(std::fs::read(root.path().join("mlruns/1/a b/c ü.txt")).unwrap(), b"content");
         let elsewhere = address(&format!("http://127.0.0.1:{port}/")).unwrap();
-        assert!(!answers(&Client::running(&elsewhere, None, &settings.timeouts).unwrap()));
+        assert!(!answers(&Client::running(&elsewhere, None, &settings).unwrap()));
         drop(server);
         assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
     }

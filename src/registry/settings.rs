@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::TrackingUri;
+use super::{RegistryError, Retries, TrackingUri};
+use crate::config::ExperimentId;
 
 /// Gives the Python that has the pinned MLflow, making its environment first if need be; the error
 /// is a sentence.
 pub type PythonSource = Box<dyn Fn() -> Result<PathBuf, String> + Send + Sync>;
+
+/// Told what happens during a publication.
+pub type Listener = Arc<dyn Fn(Event<'_>) + Send + Sync>;
 
 /// How to reach MLflow and how long to wait for it.
 pub struct RegistrySettings {
@@ -24,9 +28,19 @@ pub struct RegistrySettings {
     /// upload, and its run is marked `FAILED`.
     pub interrupted: Arc<AtomicBool>,
     /// Told what happens, on the calling thread and, during uploads, on the network's.
-    pub on_event: Arc<dyn Fn(Event<'_>) + Send + Sync>,
+    pub on_event: Listener,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// What is tried again, and when.
+    pub retries: Retries,
+    /// Which servers are trusted, and how this client shows who it is.
+    pub tls: Tls,
+    /// The id of the experiment; `None` for the one that the publication names.
+    pub experiment_id: Option<ExperimentId>,
+    /// Add a version even where the same results of the same checkpoint are registered already.
+    pub force: bool,
+    /// Bring a SQLite file that an older MLflow wrote up to date, after a copy was made.
+    pub migrate: bool,
 }
 
 impl RegistrySettings {
@@ -39,6 +53,11 @@ impl RegistrySettings {
             interrupted: Arc::default(),
             on_event: Arc::new(|_| {}),
             timeouts: Timeouts::default(),
+            retries: Retries::default(),
+            tls: Tls::default(),
+            experiment_id: None,
+            force: false,
+            migrate: false,
         }
     }
 
@@ -48,8 +67,31 @@ impl RegistrySettings {
 }
 
 /// What happens during a publication.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
+    /// Another detgate works on the SQLite file; told again while it is waited for.
+    Waiting {
+        /// The SQLite file.
+        database: &'a Path,
+        /// Since it is waited for.
+        elapsed: Duration,
+    },
+    /// A SQLite file was brought up to date.
+    Migrated {
+        /// The file as it was before.
+        backup: &'a Path,
+    },
+    /// A request failed for the moment and is made again.
+    Retrying {
+        /// Why.
+        error: &'a RegistryError,
+        /// How long is waited first.
+        wait: Duration,
+        /// Which repetition this is, from 1.
+        number: u32,
+        /// How many there may be.
+        of: u32,
+    },
     /// A server is being started for a SQLite file; told again while it is waited for.
     ServerStarting {
         /// The SQLite file.
@@ -133,9 +175,23 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// Certificates, as MLflow's variables name them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// `MLFLOW_TRACKING_INSECURE_TLS`: any certificate is accepted.
+    pub insecure: bool,
+    /// `MLFLOW_TRACKING_SERVER_CERT_PATH`: a PEM file of the authorities that are trusted, instead of
+    /// the system's.
+    pub server_cert: Option<PathBuf>,
+    /// `MLFLOW_TRACKING_CLIENT_CERT_PATH`: a PEM file of this client's certificate and its key.
+    pub client_cert: Option<PathBuf>,
+}
+
 /// Deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
+    /// For another detgate that works on the same SQLite file.
+    pub turn: Duration,
     /// From starting a server for a SQLite file to its first answer; a new database adds 4-9 s to
     /// 6-10 s.
     pub server_start: Duration,
@@ -150,6 +206,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            turn: Duration::from_secs(3600),
             server_start: Duration::from_secs(120),
             connect: Duration::from_secs(10),
             request: Duration::from_secs(120),

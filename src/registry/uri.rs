@@ -47,6 +47,9 @@ impl TrackingUri {
         if base.query().is_some() || base.fragment().is_some() {
             return Err(refused("leave out what follows `?` or `#`"));
         }
+        if base.path().contains('@') {
+            return Err(refused("in a password, write %2F for `/` and %40 for `@`"));
+        }
         let credentials = take_credentials(&mut base);
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
@@ -103,16 +106,14 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// For messages about a text that may not even be a URL.
+/// For messages about a text that may not even be a URL: what stands before the last `@` may be a
+/// password, with a `/` in it too.
 fn without_userinfo(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
     };
-    let host_end = rest.find('/').unwrap_or(rest.len());
-    match rest[..host_end].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-        None => text.to_owned(),
-    }
+    format!("{scheme}{}", rest.rsplit_once('@').map_or(rest, |(_userinfo, host)| host))
 }
 
 #[cfg(test)]
@@ -162,6 +163,8 @@ mod tests {
             "postgresql://ann:hunter2@db/mlflow",
             "http://ann:hunter2@/x",
             "http://ann:hunter2@host/?x=1",
+            "http://ann:/hunter2@host:port/",
+            "ann:hunter2@host/mlflow",
         ] {
             let message = parse(uri).unwrap_err().to_string();
             assert!(!message.contains("hunter2"), "{message}");

@@ -139,7 +139,7 @@ fn provenance(report: &Report) -> String {
 }
 
 /// Text in which no sign has a meaning.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let text = shown::line(text);
     let sign = |c: char| {
         if c.is_ascii_punctuation() && !matches!(c, '.' | ',' | ';' | '%' | '(' | ')' | '+') {

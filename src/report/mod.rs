@@ -1,15 +1,19 @@
-//! A finished run as text: for terminals and, as JSON, for machines.
+//! A finished run as text: for terminals, as JSON for machines, as Markdown for pages, as SVG.
 //!
 //! Values in, text out; nothing is computed here.
 
 pub mod cache_text;
 pub mod csv_table;
+pub mod curves;
 pub mod github;
 pub mod junit;
 pub mod markdown;
 pub mod metrics_text;
 mod progress;
+#[cfg(feature = "mlflow")]
+pub mod registry_text;
 pub mod terminal;
+pub mod version_page;
 mod why_text;
 pub mod words;
 

@@ -11,7 +11,7 @@ use crate::metrics::practical::Counts;
 use crate::shown::{self, count, counted};
 
 /// Metrics without a rule that are shown all the same, in this order and before the others.
-const HEADLINE: [&str; 8] =
+pub(super) const HEADLINE: [&str; 8] =
     ["AP", "AP50", "AP75", "AR100", "mAP50_approx", "precision", "recall", "f1"];
 
 /// One line under the header.
@@ -96,7 +96,7 @@ fn gate_table(report: &Report) -> Table {
 
 /// The headline metrics, then the others that a rule judges: all that are not fine, and of those that
 /// are as many as fit a screen, the worst first.
-fn shown(judgement: &Judgement) -> Vec<&Comparison> {
+pub(super) fn shown(judgement: &Judgement) -> Vec<&Comparison> {
     const FIT: usize = 20;
     let find = |name: &str| judgement.comparisons.iter().find(|c| c.metric == name);
     let is_judged = |c: &&Comparison| c.finding.is_some() && !HEADLINE.contains(&c.metric.as_str());

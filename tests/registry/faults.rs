@@ -1,104 +1,13 @@
-//! A proxy between detgate and a real server that goes wrong at a chosen request, and what must
-//! hold then: one version or none, and a run that is marked as failed.
+//! Requests that go wrong for good, and a user who stops a publication: a failed run and no version.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use detgate::registry::{Event, RegistryError, publish};
 
 use crate::mlflow::mlflow_python;
+use crate::proxy::{Fault, Proxy};
 use crate::support::{RunningServer, passed, publication, running_server, settings};
-
-/// What happens to one request.
-#[derive(Clone, Copy)]
-pub(crate) enum Fault {
-    None,
-    /// The client gets this answer; the server gets nothing.
-    Answer(&'static str),
-    /// The server does what it is asked; the client gets no answer.
-    LoseAnswer,
-    /// The server gets nothing, the client gets no answer.
-    LoseRequest,
-    /// The server is asked under this host name.
-    Host(&'static str),
-}
-
-/// Listens on a new port for a server; `rule` sees each request's first line.
-pub(crate) fn proxy(server: &str, rule: impl Fn(&str) -> Fault + Send + Sync + 'static) -> String {
-    let target = server.trim_start_matches("http://").to_owned();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let rule = Arc::new(rule);
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let (target, rule) = (target.clone(), Arc::clone(&rule));
-            // A broken connection is what this is for.
-            std::thread::spawn(move || drop(handle(client, &target, &*rule)));
-        }
-    });
-    address
-}
-
-/// A server that has one answer to everything.
-pub(crate) fn answering(answer: &'static str) -> String {
-    proxy("", move |_| Fault::Answer(answer))
-}
-
-/// One request per connection, so that the rule sees every request.
-fn handle(
-    mut client: TcpStream,
-    target: &str,
-    rule: &dyn Fn(&str) -> Fault,
-) -> std::io::Result<()> {
-    let (head, rest) = read_head(&mut client)?;
-    let fault = rule(head.lines().next().unwrap_or(""));
-    let mut head = head.replacen("\r\n", "\r\nconnection: close\r\n", 1);
-    match fault {
-        Fault::Answer(answer) => return client.write_all(answer.as_bytes()),
-        Fault::LoseRequest => return Ok(()),
-        Fault::Host(name) => {
-            let lines = head.split("\r\n").map(|line| {
-                if line.to_ascii_lowercase().starts_with("host:") {
-                    format!("host: {name}")
-                } else {
-                    line.to_owned()
-                }
-            });
-            head = lines.collect::<Vec<_>>().join("\r\n");
-        }
-        Fault::None | Fault::LoseAnswer => {}
-    }
-    let mut server = TcpStream::connect(target)?;
-    server.write_all(head.as_bytes())?;
-    server.write_all(&rest)?;
-    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
-    std::thread::spawn(move || drop(std::io::copy(&mut from_client, &mut to_server)));
-    let mut answer = Vec::new();
-    server.read_to_end(&mut answer)?;
-    if !matches!(fault, Fault::LoseAnswer) {
-        client.write_all(&answer)?;
-    }
-    client.shutdown(std::net::Shutdown::Both)
-}
-
-/// The request's head with its empty line, and what was read of its body.
-fn read_head(client: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let count = client.read(&mut buffer)?;
-        bytes.extend(&buffer[..count]);
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            let rest = bytes.split_off(end + 4);
-            return Ok((String::from_utf8_lossy(&bytes).into_owned(), rest));
-        }
-        if count == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-}
 
 /// Publishes through a proxy; `name` is the experiment's and the model's.
 fn publish_through(
@@ -107,7 +16,8 @@ fn publish_through(
     rule: impl Fn(&str) -> Fault + Send + Sync + 'static,
 ) -> Result<detgate::registry::Registered, RegistryError> {
     let folder = tempfile::tempdir().unwrap();
-    let settings = settings(&proxy(&server.address, rule), folder.path(), "python3".as_ref());
+    let proxy = Proxy::new(&server.address, rule);
+    let settings = settings(&proxy.address, folder.path(), "python3".as_ref());
     publish(&passed(), &publication(folder.path(), name, name), &settings)
 }
 

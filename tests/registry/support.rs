@@ -1,17 +1,19 @@
 //! A candidate that passed, a publication of it, and MLflow's own view of what was registered.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use detgate::config::{GateConfig, Rule};
 use detgate::gate::{
     self, Baseline, Evidence, Passed, Policy, Provenance, Recorded, SCHEMA, Snapshot,
 };
-use detgate::registry::{Artifact, Publication, RegistrySettings, TrackingUri};
+use detgate::registry::{Artifact, DatasetInput, Publication, RegistrySettings, TrackingUri};
 use serde_json::Value;
+
+use crate::mlflow::{mlflow_python, python_of, skipped};
 
 pub(crate) const CHECKPOINT: &[u8] = b"not really weights, but these very bytes must come back";
 
@@ -21,17 +23,34 @@ pub(crate) const ADMIN_PASSWORD: &str = "s3cr3t of this test";
 pub(crate) fn settings(uri: &str, root: &Path, python: &Path) -> RegistrySettings {
     let python = python.to_owned();
     let uri = TrackingUri::parse(uri, root).unwrap();
-    RegistrySettings::new(uri, Box::new(move || Ok(python.clone())))
+    let mut settings = RegistrySettings::new(uri, Box::new(move || Ok(python.clone())));
+    settings.retries.first = Duration::from_millis(20);
+    settings.retries.longest = Duration::from_millis(100);
+    settings
+}
+
+/// A Python with MLflow 2, or `None` after saying that the test is skipped.
+pub(crate) fn mlflow2_python() -> Option<PathBuf> {
+    let python = python_of("DETGATE_MLFLOW2_PYTHON");
+    if python.is_none() {
+        skipped("needs DETGATE_MLFLOW2_PYTHON, a Python with MLflow 2.22");
+    }
+    python
 }
 
 /// A candidate that passed, whose checkpoint is [`CHECKPOINT`].
 pub(crate) fn passed() -> Passed {
+    passed_with(&blake3::hash(CHECKPOINT).to_hex())
+}
+
+/// A candidate that passed, whose checkpoint has this digest.
+pub(crate) fn passed_with(checkpoint_blake3: &str) -> Passed {
     let snapshot = Snapshot {
         schema: SCHEMA,
         fingerprint: gate::Fingerprint::default(),
         provenance: Provenance {
             checkpoint: "best_model.pt".to_owned(),
-            checkpoint_blake3: blake3::hash(CHECKPOINT).to_hex().to_string(),
+            checkpoint_blake3: checkpoint_blake3.to_owned(),
             engine: "test".to_owned(),
         },
         recorded: Recorded::default(),
@@ -72,7 +91,23 @@ pub(crate) fn publication(folder: &Path, experiment: &str, model: &str) -> Publi
         model_folder: "model_ckpt".to_owned(),
         version_tags: strings(&[("dataset", "coco")]),
         version_description: Some("**passed**".to_owned()),
+        note: Some("**passed**".to_owned()),
+        links: Vec::new(),
+        dataset: Some(DatasetInput {
+            name: "street_val".to_owned(),
+            digest: "d".repeat(36),
+            source: "data/street_val.json".to_owned(),
+            schema: Value::Null,
+            profile: Value::Null,
+        }),
+        aliases: vec!["candidate".to_owned()],
+        promotion: None,
     }
+}
+
+/// Every Python whose server detgate must get on with.
+pub(crate) fn mlflow_pythons() -> Vec<PathBuf> {
+    [mlflow_python(), mlflow2_python()].into_iter().flatten().collect()
 }
 
 /// Runs a script in MLflow's Python and reads the JSON that it prints.
@@ -142,28 +177,40 @@ print(json.dumps({"runs": runs, "versions": versions}))
     (runs, found["versions"].as_u64().unwrap())
 }
 
-/// A running MLflow server on a loopback port, shared by the tests of this process; it ends with
-/// the process.
+/// Runs a program as a user (empty: this one) until its own stdin ends: until the test's process ends,
+/// however it ends. Postgres leaves memory behind unless it is asked to end.
+pub(crate) const KEEPER: &str = r#"
+import os, signal, subprocess, sys, threading
+user, *command = sys.argv[1:]
+server = subprocess.Popen(command, stdin=subprocess.DEVNULL, **({"user": int(user), "group": int(user)} if user else {}))
+def end():
+    os.read(0, 1)
+    server.send_signal(signal.SIGINT)
+    try:
+        server.wait(3)
+    except subprocess.TimeoutExpired:
+        pass
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=end, daemon=True).start()
+server.wait()
+"#;
+
+/// A running MLflow server on a loopback port.
 pub(crate) struct RunningServer {
     pub(crate) address: String,
-    _launcher: Child,
-    _folder: tempfile::TempDir,
+    launcher: Child,
+    folder: tempfile::TempDir,
 }
 
+/// One server for each Python, shared by the tests of this process; it ends with the process.
 pub(crate) fn running_server(python: &Path) -> &'static RunningServer {
-    static SERVER: OnceLock<RunningServer> = OnceLock::new();
-    SERVER.get_or_init(|| start(python, &[]))
+    static SERVERS: Mutex<BTreeMap<PathBuf, &'static RunningServer>> = Mutex::new(BTreeMap::new());
+    let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+    servers.entry(python.to_owned()).or_insert_with(|| Box::leak(Box::new(start(python, &[]))))
 }
 
 /// A server that stores its artifacts behind `mlflow-artifacts:`, as teams run it.
 pub(crate) fn start(python: &Path, options: &[&str]) -> RunningServer {
-    // The server ends when stdin does: when this process ends, however it ends.
-    const SCRIPT: &str = r#"
-import os, signal, subprocess, sys, threading
-server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *sys.argv[1:]], stdin=subprocess.DEVNULL)
-threading.Thread(target=lambda: (os.read(0, 1), os.killpg(0, signal.SIGKILL)), daemon=True).start()
-server.wait()
-"#;
     // The tests ask servers with reqwest too, which wants to know its TLS library even for http.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().unwrap();
@@ -175,16 +222,8 @@ server.wait()
         .to_string();
     let log = std::fs::File::create(folder.path().join("log")).unwrap();
     let mut command = Command::new(python);
-    command.args([
-        "-c",
-        SCRIPT,
-        "--workers",
-        "1",
-        "--port",
-        &port,
-        "--backend-store-uri",
-        "sqlite:///mlflow.db",
-    ]);
+    command.args(["-c", KEEPER, "", python.to_str().unwrap(), "-m", "mlflow", "server"]);
+    command.args(["--workers", "1", "--port", &port, "--backend-store-uri", "sqlite:///mlflow.db"]);
     command
         .args(["--artifacts-destination", "./artifacts"])
         .args(options)
@@ -193,10 +232,16 @@ server.wait()
         ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
     ]);
-    command.envs([
-        ("MLFLOW_FLASK_SERVER_SECRET_KEY", "for this test"),
-        ("MLFLOW_AUTH_ADMIN_PASSWORD", ADMIN_PASSWORD),
-    ]);
+    // Only servers with `--app-name basic-auth` read it.
+    let accounts = folder.path().join("basic_auth.ini");
+    let text = format!(
+        "[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///basic_auth.db\nadmin_username = admin\n\
+         admin_password = {ADMIN_PASSWORD}\nauthorization_function = \
+         mlflow.server.auth:authenticate_request_basic_auth\n"
+    );
+    std::fs::write(&accounts, text).unwrap();
+    command.env("MLFLOW_AUTH_CONFIG_PATH", accounts);
+    command.env("MLFLOW_FLASK_SERVER_SECRET_KEY", "for this test");
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
     let mut launcher = command.spawn().unwrap();
@@ -207,10 +252,23 @@ server.wait()
         assert!(launcher.try_wait().unwrap().is_none() && Instant::now() < deadline, "{}", log());
         std::thread::sleep(Duration::from_millis(100));
     }
-    RunningServer { address, _launcher: launcher, _folder: folder }
+    RunningServer { address, launcher, folder }
+}
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        // Its folder is removed next.
+        drop(self.launcher.stdin.take());
+        let _ = self.launcher.wait();
+    }
 }
 
 impl RunningServer {
+    /// Holds `mlflow.db` and `artifacts`.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Asks the server itself.
     pub(crate) fn get(&self, path: &str, query: &[(&str, &str)]) -> Value {
         let url = format!("{}/api/2.0/mlflow/{path}", self.address);

@@ -2,7 +2,8 @@
 //!
 //! The environment is made only when something asks for it: a registration, the tests, or the web
 //! pages. Its packages are locked by hash in `mlflow/requirements.txt`; `mlflow/ui.txt` adds the
-//! full package for its web pages.
+//! full package for its web pages. `mlflow/requirements-2.txt` is a server of MLflow 2, which only the
+//! tests start.
 //!
 //! Deliberately absent: registration, which is detgate's, and stopping a server: it ends with this
 //! process.
@@ -23,9 +24,12 @@ pub(crate) const VERSION: &str = "3.17.2";
 
 /// The environment's name in the cache. Clones that pin other packages must not take turns in
 /// replacing it.
-const NAME: &str = "mlflow-3.17.2";
+const NAME: &str = "mlflow-pg-3.17.2";
+/// That of MLflow 2.
+const NAME_2: &str = "mlflow-2.22.5";
 const REQUIREMENTS: &str =
     concat!(include_str!("../mlflow/requirements.txt"), include_str!("../mlflow/ui.txt"));
+const REQUIREMENTS_2: &str = include_str!("../mlflow/requirements-2.txt");
 
 /// detgate's own scripts, so that a database is never migrated here either, and no server outlives
 /// us.
@@ -51,7 +55,16 @@ pub(crate) fn python(cache_root: &Path) -> Result<PathBuf> {
     python::venv(cache_root, NAME, REQUIREMENTS).context("cannot make the MLflow environment")
 }
 
-/// The same, only if it has been made.
+/// A Python with the MLflow 2 that detgate is tested with.
+///
+/// # Errors
+/// As [`python`].
+pub(crate) fn python_2(cache_root: &Path) -> Result<PathBuf> {
+    python::venv(cache_root, NAME_2, REQUIREMENTS_2)
+        .context("cannot make the environment of MLflow 2")
+}
+
+/// The first, only if it has been made.
 pub(crate) fn finished(cache_root: &Path) -> Option<PathBuf> {
     python::finished_venv(&cache_root.join(NAME), REQUIREMENTS)
 }
@@ -174,7 +187,7 @@ fn inspect(python: &Path, database: &Path) -> Result<()> {
     if is("older") || is("unknown") {
         bail!(
             "another MLflow than {VERSION} wrote {}, and a server of {VERSION} would change it so that the other could \
-             not open it any more: use that MLflow's `mlflow ui`, or back the file up and run `mlflow db upgrade`",
+             not open it any more: use that MLflow's `mlflow ui`, or bring the file up to date with `cargo xtask eval --migrate`",
             database.display()
         );
     }
@@ -305,15 +318,19 @@ mod tests {
     }
 
     #[test]
-    fn every_package_of_the_environment_is_locked_by_hash() {
-        let packages = REQUIREMENTS.lines().filter(|line| line.contains("=="));
-        let (mut count, mut text) = (0, REQUIREMENTS);
-        for line in packages {
-            let (_, rest) = text.split_once(line).unwrap();
-            assert!(rest.trim_start().starts_with("--hash=sha256:"), "{line}");
-            (count, text) = (count + 1, rest);
+    fn every_package_of_the_environments_is_locked_by_hash() {
+        for (requirements, least) in [(REQUIREMENTS, 60), (REQUIREMENTS_2, 50)] {
+            let packages = requirements.lines().filter(|line| line.contains("=="));
+            let (mut count, mut text) = (0, requirements);
+            for line in packages {
+                let (_, rest) = text.split_once(line).unwrap();
+                assert!(rest.trim_start().starts_with("--hash=sha256:"), "{line}");
+                (count, text) = (count + 1, rest);
+            }
+            assert!(count > least, "{count}");
         }
-        assert!(count > 60 && REQUIREMENTS.contains(&format!("mlflow=={VERSION} ")));
-        assert!(NAME.ends_with(VERSION));
+        assert!(REQUIREMENTS.contains(&format!("mlflow=={VERSION} ")) && NAME.ends_with(VERSION));
+        let version_2 = NAME_2.trim_start_matches("mlflow-");
+        assert!(REQUIREMENTS_2.contains(&format!("mlflow-skinny=={version_2} ")));
     }
 }
