@@ -173,7 +173,7 @@ pub struct EvalFlags {
     #[arg(long, value_name = "ALIAS", conflicts_with = "no_register")]
     pub promote: Option<String>,
     /// Register a model even if the same results of the same checkpoint are registered already
-    #[arg(long, conflicts_with = "no_register")]
+    #[arg(long, visible_alias = "force", conflicts_with = "no_register")]
     pub force_register: bool,
     /// Bring a database that an older MLflow wrote up to date, after a copy of it is made
     #[arg(long)]

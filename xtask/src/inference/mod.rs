@@ -146,12 +146,9 @@ impl Bench {
             command
         };
         if !baseline.exists() {
-            command().output().context("cannot start detgate")?;
-            ensure!(
-                baseline.exists(),
-                "detgate eval made no baseline; run it on {}",
-                self.folder.display()
-            );
+            let output = command().output().context("cannot start detgate")?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(baseline.exists(), "detgate eval made no baseline: {said}");
         }
         let run = measure::run(&mut command(), self.scratch.path())?;
         Ok((run, Found::read(&out.with_extension("detections.json"))?))

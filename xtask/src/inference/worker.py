@@ -91,7 +91,9 @@ def make(folder, sources, count):
     paths["truth"].write_text(json.dumps(truth))
     named = {"train_dir": "data/val", "val_dir": "data/val", "target_classes": CLASSES}
     (paths["truth"].parent / "project_config.json").write_text(json.dumps(named))
-    labels = {"target_category_ids": CATEGORY_IDS, "target_classes": CLASSES}
+    to_label = {id: label for label, id in enumerate(CATEGORY_IDS, 1)}
+    names = dict(enumerate(CLASSES, 1))
+    labels = {"target_category_ids": CATEGORY_IDS, "coco_to_internal": to_label, "internal_to_name": names}
     (paths["truth"].parent / "labelmap.json").write_text(json.dumps(labels))
     # No rule can be broken: time is the question.
     (Path(folder) / "detgate.toml").write_text("[gate]\nreplicates = 0\n[gate.metrics]\nAP50 = { min = 0.0 }\n")
@@ -101,8 +103,8 @@ def make(folder, sources, count):
     torch.save({
         "model_state_dict": model.state_dict(),
         "target_classes": CLASSES,
-        "coco_to_internal": {id: k + 1 for k, id in enumerate(CATEGORY_IDS)},
-        "internal_to_name": {k + 1: name for k, name in enumerate(CLASSES)},
+        "coco_to_internal": to_label,
+        "internal_to_name": names,
     }, paths["checkpoint"])
 
 
