@@ -42,6 +42,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
     let environment = Environment::from_process()?;
     match cli.command {
         Command::Eval(flags) => commands::eval::run(&flags, &cwd, &environment),
+        Command::Merge(flags) => commands::merge::run(&flags, &cwd, &environment),
         Command::Bless(flags) => commands::bless::run(&flags, &cwd, &environment),
         Command::Compare(flags) => commands::compare::run(&flags, &cwd),
         Command::Registry(flags) => {

@@ -13,8 +13,9 @@ use detgate::inference::ImageResult;
 use detgate::matching::practical::PracticalParams;
 use detgate::report::{self, DataSummary, Report, SkippedImage, terminal};
 
+use super::baseline::{self, Kept};
 use super::predictions::{self, Predictions};
-use super::{baseline, bless, origin, partial, register};
+use super::{bless, origin, partial, register, shard};
 use crate::{exit_code, note, say};
 
 /// The pipeline.
@@ -22,57 +23,88 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     let config = Config::resolve_in(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
     let dataset = load_dataset(&config)?;
-    register::require(&config, environment)?;
     // What is wrong with the rules is said before the long part.
-    let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
-    let trial_on = |images| Trial::new(&config.gate, practical, &dataset, images);
-    trial_on(dataset.images.iter().collect())?.check()?;
-    let kept = baseline::load(&config, environment)?;
-    register::require_no_champion(&config, environment)?;
-    let Predictions { results, provenance, model_file } =
-        predictions::obtain(&config, &dataset, environment, flags.quiet)?;
-    if results.iter().any(Option::is_none) {
-        return partial::finish(&config, &dataset, &results, &provenance);
+    trial(&config, &dataset, dataset.images.iter().collect())?.check()?;
+    if let Some(shard) = &config.shard {
+        return shard::run(shard, &config, dataset, environment, flags.quiet);
     }
+    let kept = require(&config, environment)?;
+    let found = predictions::obtain(&config, &dataset, environment, flags.quiet)?;
+    if found.results.iter().any(Option::is_none) {
+        return partial::finish(&config, &dataset, &found.results, &found.provenance);
+    }
+    conclude(&config, &dataset, kept.as_ref(), found, environment, flags.quiet)
+}
+
+/// What is needed to judge and to register; that it is not there is said before the long part.
+pub(crate) fn require(config: &Config, environment: &Environment) -> anyhow::Result<Option<Kept>> {
+    register::require(config, environment)?;
+    let kept = baseline::load(config, environment)?;
+    register::require_no_champion(config, environment)?;
+    Ok(kept)
+}
+
+fn practical(config: &Config) -> PracticalParams {
+    PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr }
+}
+
+pub(crate) fn trial<'a>(
+    config: &'a Config,
+    dataset: &'a Dataset,
+    images: Vec<&'a ImageRecord>,
+) -> anyhow::Result<Trial<'a>> {
+    Ok(Trial::new(&config.gate, practical(config), dataset, images)?)
+}
+
+/// From what was found on all images to the verdict, the report and the registry.
+pub(crate) fn conclude(
+    config: &Config,
+    dataset: &Dataset,
+    kept: Option<&Kept>,
+    found: Predictions,
+    environment: &Environment,
+    quiet: bool,
+) -> anyhow::Result<u8> {
+    let Predictions { results, provenance, model_file, .. } = found;
     let results: Vec<ImageResult> = results.into_iter().flatten().collect();
-    let images = evaluated(&dataset, &results);
+    let images = evaluated(dataset, &results);
     let stored = Stored::pack(images.iter().map(|(image, found)| (image.id, *found)))?;
     let candidate = Snapshot {
         schema: gate::SCHEMA,
-        fingerprint: Fingerprint::of_run(&config, &dataset, &results),
+        fingerprint: Fingerprint::of_run(config, dataset, &results),
         provenance,
         recorded: origin::recorded(&config.root),
         detections_blake3: Some(stored.digest().to_owned()),
         metrics: MetricTable::new(),
     };
-    let before = kept.as_ref().and_then(|kept| kept.on(&dataset, &results));
+    let before = kept.and_then(|kept| kept.on(dataset, &results));
     let before = before.as_ref().map(|before| with_images(&images, before));
-    let baseline = kept.as_ref().map(|kept| kept.baseline(&config, before.as_deref()));
-    let trial = trial_on(images.iter().map(|(image, _)| *image).collect())?;
+    let baseline = kept.map(|kept| kept.baseline(config, before.as_deref()));
+    let trial = trial(config, dataset, images.iter().map(|(image, _)| *image).collect())?;
     trial.notices().for_each(note);
     let assessment = trial.assess(candidate, &images, baseline.as_ref())?;
-    let skipped = skipped(&dataset, &results);
+    let skipped = skipped(dataset, &results);
     let candidate = report::for_review(&assessment);
-    let report = Report::of(assessment, DataSummary::of(&images, skipped), practical);
-    say(&if flags.quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
-    write_report(&config, &report.to_json()?, &images)?;
+    let report = Report::of(assessment, DataSummary::of(&images, skipped), practical(config));
+    say(&if quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
+    write_report(config, &report.to_json()?, &images)?;
     let judgement = &report.judgement;
     if let BaselineSource::File(path) = &config.gate.baseline {
         let review = bless::Review { candidate: &candidate, stored: &stored };
-        let snapshot = kept.as_ref().map(|kept| &kept.snapshot);
+        let snapshot = kept.map(|kept| &kept.snapshot);
         let kept = review.keep(path, environment, snapshot, config.gate.numeric_noise);
         // The verdict stands, whatever becomes of the review.
         kept.unwrap_or_else(|error| eprintln!("warning: {error:#}"));
     }
     if let (Some(passed), Some(registry)) = (judgement.passed(), &config.registry) {
-        let compared_with = kept.as_ref().and_then(baseline::Kept::version);
+        let compared_with = kept.and_then(Kept::version);
         let run = register::Run {
             report: &report,
             stored: &stored,
             model_file: &model_file,
             compared_with,
         };
-        register::run(passed, run, &config, registry, environment)?;
+        register::run(passed, run, config, registry, environment)?;
     }
     Ok(exit_code(judgement.verdict))
 }

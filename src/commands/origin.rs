@@ -20,8 +20,13 @@ pub(crate) fn provenance_of(model_file: &Path, digest: &blake3::Hash) -> Provena
     Provenance {
         checkpoint: file_name(model_file),
         checkpoint_blake3: digest.to_hex().to_string(),
-        engine: format!("{ENGINE}, {}", cpu()),
+        engine: engine(&cpu()),
     }
+}
+
+/// The engine on processors that have these vector instructions.
+pub(crate) fn engine(processors: &str) -> String {
+    format!("{ENGINE}, {processors}")
 }
 
 /// What stands for the engine where another framework found the objects: the file that says so.
@@ -35,12 +40,12 @@ fn file_name(path: &Path) -> String {
 }
 
 #[cfg(feature = "torch")]
-const ENGINE: &str = concat!("detgate ", env!("CARGO_PKG_VERSION"), ", libtorch 2.13.0");
+pub(crate) const ENGINE: &str = concat!("detgate ", env!("CARGO_PKG_VERSION"), ", libtorch 2.13.0");
 #[cfg(not(feature = "torch"))]
-const ENGINE: &str = concat!("detgate ", env!("CARGO_PKG_VERSION"));
+pub(crate) const ENGINE: &str = concat!("detgate ", env!("CARGO_PKG_VERSION"));
 
 /// The vector instructions that libtorch chooses its kernels by.
-fn cpu() -> String {
+pub(crate) fn cpu() -> String {
     #[cfg(target_arch = "x86_64")]
     let best = [
         ("AVX512", std::arch::is_x86_feature_detected!("avx512f")),

@@ -1,6 +1,7 @@
 //! What was found on each image: by the model now, by the model in an earlier run, or by another framework.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use detgate::config::{Config, Environment, OtherDetections};
@@ -21,6 +22,10 @@ pub(crate) struct Predictions {
     pub(crate) provenance: Provenance,
     /// What is registered if it passes.
     pub(crate) model_file: PathBuf,
+    /// What the model is and how images are given to it, by name.
+    pub(crate) facts: Vec<(&'static str, String)>,
+    /// How long each image took; `None` where it was known before.
+    pub(crate) elapsed: Vec<Option<Duration>>,
 }
 
 /// Runs the model on the images that nothing is known of, or reads the results file.
@@ -56,7 +61,8 @@ fn from_model(
     let model_file = model.path().to_owned();
     let model_digest = digest_of_model(&model_file, folder.as_deref(), config.cache.verify)?;
     let provenance = origin::provenance_of(&model_file, &model_digest);
-    let key = key(&model, environment, &provenance);
+    let facts = facts(&model, environment);
+    let key = key(&facts, &provenance);
     let load = || {
         let detector = model.load()?;
         // What was found by other weights must never be kept, nor reported, as found by these.
@@ -67,12 +73,13 @@ fn from_model(
         );
         Ok(detector)
     };
-    let mut work = Work { config, images: &dataset.images, quiet };
+    let elapsed = vec![None; dataset.images.len()];
+    let mut work = Work { config, images: &dataset.images, quiet, elapsed };
     let results = match folder {
         None => work.run(vec![None; dataset.images.len()], load, |_| ())?,
         Some(folder) => work.resume(&folder, key, load)?,
     };
-    Ok(Predictions { results, provenance, model_file })
+    Ok(Predictions { results, provenance, model_file, facts, elapsed: work.elapsed })
 }
 
 /// The model as it is found at this stamp: nothing put another file in its place meanwhile.
@@ -107,15 +114,20 @@ fn digest_of_model(
     Ok(read.digest)
 }
 
-/// Everything that changes what is found.
-fn key(model: &model::Opened, environment: &Environment, provenance: &Provenance) -> Key {
+/// What changes what is found, beside the weights, the code and the processor.
+fn facts(model: &model::Opened, environment: &Environment) -> Vec<(&'static str, String)> {
     let kernels = environment.kernels.iter().map(|(name, value)| format!("{name}={value}"));
-    let facts = [
+    let kernels = kernels.collect::<Vec<_>>().join(" ");
+    model.facts().into_iter().chain([("kernels", kernels)]).collect()
+}
+
+/// Everything that changes what is found.
+fn key(facts: &[(&'static str, String)], provenance: &Provenance) -> Key {
+    let model = [
         ("model_blake3", provenance.checkpoint_blake3.clone()),
         ("engine", provenance.engine.clone()),
-        ("kernels", kernels.collect::<Vec<_>>().join(" ")),
     ];
-    Key::new(facts.into_iter().chain(model.facts())).called(&provenance.checkpoint)
+    Key::new(facts.iter().cloned().chain(model)).called(&provenance.checkpoint)
 }
 
 /// The images of an evaluation.
@@ -123,6 +135,7 @@ struct Work<'c> {
     config: &'c Config,
     images: &'c [ImageRecord],
     quiet: bool,
+    elapsed: Vec<Option<Duration>>,
 }
 
 impl Work<'_> {
@@ -170,15 +183,16 @@ impl Work<'_> {
         }
         let detector = load()?;
         let images: Vec<&ImageRecord> = missing.iter().map(|&i| &self.images[i]).collect();
+        let settings = self.settings();
         let careful = interrupt::careful()?;
         let stop = careful.interrupted();
         let progress = Progress::new(images.len(), self.quiet);
-        let advance = |_: usize, result: &ImageResult| {
+        let advance = |number: usize, result: &ImageResult, elapsed: Duration| {
             keep(result);
+            self.elapsed[missing[number]] = Some(elapsed);
             progress.advance();
         };
-        let found =
-            inference::run_until(stop, detector.as_ref(), &images, self.settings(), advance)?;
+        let found = inference::run_until(stop, detector.as_ref(), &images, settings, advance)?;
         for (place, result) in missing.into_iter().zip(found) {
             results[place] = result;
         }
@@ -213,7 +227,8 @@ fn from_file(
     let model_file = other.checkpoint.as_ref().unwrap_or(path).clone();
     let provenance =
         Provenance { engine: origin::results_file(path)?, ..origin::provenance(&model_file)? };
-    Ok(Predictions { results, provenance, model_file })
+    let elapsed = Vec::new();
+    Ok(Predictions { results, provenance, model_file, facts: Vec::new(), elapsed })
 }
 
 fn require_known(path: &Path, by_image: &coco_results::ByImage) -> anyhow::Result<()> {

@@ -18,6 +18,9 @@ pub struct Environment {
     /// Variables by which libtorch, oneDNN and MKL choose their kernels, and so results; those that are
     /// set, by name.
     pub kernels: Vec<(&'static str, String)>,
+    /// Variables by which Slurm, Kubernetes and the like tell a process which of many it is; those that are
+    /// set, by name.
+    pub engine: Vec<(&'static str, String)>,
     /// `DETGATE_MLFLOW_PYTHON`: a Python that has MLflow.
     pub mlflow_python: Option<PathBuf>,
     /// `DETGATE_MLFLOW_PROVISION`: a program that, given `mlflow-python`, prints the path of a Python
@@ -84,6 +87,7 @@ impl Environment {
             ci: ["CI", "TF_BUILD"].iter().filter_map(|name| get(name)).any(says_yes),
             cache: super::cache::folder(get),
             kernels: KERNELS.iter().filter_map(|name| Some((*name, get(name)?))).collect(),
+            engine: super::shard::variables(get),
             mlflow_python: get("DETGATE_MLFLOW_PYTHON").map(PathBuf::from),
             mlflow_provision: get("DETGATE_MLFLOW_PROVISION").map(PathBuf::from),
             mlflow: MlflowVariables::read(get),

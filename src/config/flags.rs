@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::cache::ByteSize;
 use super::gate::{REPLICATES, is_replicates};
 use super::metrics::{THREADS, THREADS_WORDS};
-use super::{Fixes, Judge};
+use super::{Fixes, Judge, ShardFlag};
 
 /// Tells whether a change broke your object detector.
 #[derive(Debug, Parser)]
@@ -29,6 +29,8 @@ Exit codes: 0 passed, 1 regressed, 2 could not evaluate, 3 inconclusive,
 pub enum Command {
     /// Evaluate the checkpoint, compare with the baseline, register it if the gate passed
     Eval(Box<EvalFlags>),
+    /// Judge, report and register what `eval --shard` has found on all shares of the images
+    Merge(Box<MergeFlags>),
     /// Accept the last evaluation as the new baseline
     Bless(BlessFlags),
     /// COCO's numbers for a results file; needs no project and no model
@@ -154,6 +156,13 @@ pub struct EvalFlags {
     /// Read every file again, even if it seems to be unchanged
     #[arg(long, conflicts_with = "no_cache")]
     pub verify_cache: bool,
+    /// Run the model on a share of the images and write what it finds: I of N, or auto for what Slurm,
+    /// Kubernetes, GitLab, Buildkite or CircleCI say; `detgate merge` judges all shares together
+    #[arg(long, value_name = "I/N", conflicts_with = "detections")]
+    pub shard: Option<ShardFlag>,
+    /// Where the share goes [default: reports/shards/I-of-N.shard]
+    #[arg(long, value_name = "FILE", requires = "shard")]
+    pub shard_file: Option<PathBuf>,
     /// Where the JSON report goes
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -181,6 +190,26 @@ pub struct EvalFlags {
     /// Print only the verdict
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// `detgate merge`.
+#[derive(Debug, Default, Args)]
+#[command(
+    mut_arg("torchscript_labels", |arg| arg.hide(true)),
+    mut_arg("detections", |arg| arg.hide(true)),
+    mut_arg("workers", |arg| arg.hide(true)),
+    mut_arg("skip_bad_images", |arg| arg.hide(true)),
+    mut_arg("no_cache", |arg| arg.hide(true)),
+    mut_arg("shard", |arg| arg.hide(true)),
+    mut_arg("shard_file", |arg| arg.hide(true))
+)]
+pub struct MergeFlags {
+    /// The files that `eval --shard` has written, in any order
+    #[arg(required = true, value_name = "SHARD")]
+    pub shards: Vec<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub eval: EvalFlags,
 }
 
 /// `detgate bless`.

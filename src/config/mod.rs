@@ -20,6 +20,7 @@ mod registry;
 mod rule;
 mod schema;
 mod settings;
+mod shard;
 
 use std::path::{Path, PathBuf};
 
@@ -31,8 +32,8 @@ pub use environment::{Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
     BlessFlags, CacheCommand, Cli, Command, CompareFlags, EvalFlags, GateFlags, LabelKind,
-    MetricsFlags, OutputFormat, ProjectFlags, RegistryCommand, RegistryFlags, RegistryPlace,
-    ReportFlags, ReportForm, SchemaFlags, SchemaOf,
+    MergeFlags, MetricsFlags, OutputFormat, ProjectFlags, RegistryCommand, RegistryFlags,
+    RegistryPlace, ReportFlags, ReportForm, SchemaFlags, SchemaOf,
 };
 pub use gate::{BaselineSource, Correction, GateConfig, Interval, Judge};
 pub(crate) use metrics::linspace;
@@ -46,6 +47,7 @@ pub use project::LabelMap;
 pub use registry::{BrowseConfig, Wanted};
 pub use rule::{Rule, RuleMistake, RuleSet, Tier};
 pub use schema::json_schema;
+pub use shard::{Shard, ShardConfig, ShardFlag};
 
 use crate::files::failed;
 use crate::shown;
@@ -116,6 +118,9 @@ pub enum ConfigError {
     /// Settings of the gate that a flag made wrong, alone or together.
     #[error("{0}")]
     Gate(String),
+    /// Nobody says which share of the images this is.
+    #[error("--shard auto: {0}")]
+    Shard(String),
     /// `--promote` cannot do what it is asked for.
     #[error("--promote: {0}")]
     Promotion(String),
@@ -205,6 +210,8 @@ pub struct Config {
     pub detections: Option<OtherDetections>,
     /// The model's input.
     pub preprocessing: Preprocessing,
+    /// The share of the images that is evaluated; `None` for all.
+    pub shard: Option<ShardConfig>,
     /// Worker threads, at least 1.
     pub workers: usize,
     /// What is kept of earlier runs.
@@ -287,6 +294,7 @@ impl Config {
                 path: cwd.join(path),
                 checkpoint: flags.checkpoint.as_ref().map(|path| cwd.join(path)),
             }),
+            shard: shard(flags, environment, cwd, &root)?,
             cache: settings.cache.resolve(flags),
             preprocessing: Preprocessing {
                 min_size: flags.min_size.unwrap_or(settings.model.min_size),
@@ -389,6 +397,22 @@ fn root(flags: &ProjectFlags, cwd: &Path) -> Result<PathBuf, ConfigError> {
 /// A path out of a flag, relative to where it was typed, or else out of the settings.
 fn rebase(flag: Option<&PathBuf>, cwd: &Path, setting: &Path, root: &Path) -> PathBuf {
     flag.map_or_else(|| root.join(setting), |path| cwd.join(path))
+}
+
+fn shard(
+    flags: &EvalFlags,
+    environment: &Environment,
+    cwd: &Path,
+    root: &Path,
+) -> Result<Option<ShardConfig>, ConfigError> {
+    let shard = match flags.shard {
+        None => return Ok(None),
+        Some(ShardFlag::Named(shard)) => shard,
+        Some(ShardFlag::Auto) => shard::of_engine(&environment.engine)?,
+    };
+    let name = format!("reports/shards/{}-of-{}.shard", shard.index(), shard.count());
+    let file = rebase(flags.shard_file.as_ref(), cwd, Path::new(&name), root);
+    Ok(Some(ShardConfig { shard, file }))
 }
 
 fn images(recorded: &str, root: &Path, notices: &mut Vec<String>) -> Result<PathBuf, ConfigError> {

@@ -6,10 +6,12 @@
 
 pub mod cache;
 pub mod resume;
+pub mod shards;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use crate::dataset::{ImageRecord, image};
 use crate::detections::{Detection, Detector};
@@ -76,13 +78,13 @@ pub fn run(
 ) -> Result<Vec<ImageResult>, InferenceError> {
     let images: Vec<&ImageRecord> = images.iter().collect();
     let never = AtomicBool::new(false);
-    let results = run_until(&never, detector, &images, settings, |_, _| on_image())?;
+    let results = run_until(&never, detector, &images, settings, |_, _, _| on_image())?;
     // Nothing stops it: every slot is filled.
     Ok(results.into_iter().flatten().collect())
 }
 
 /// As [`run`], but no image is begun once `stop` is set; those that were not have no result. `on_image`
-/// gets the place of an image and its result.
+/// gets the place of an image, its result and how long it took, decoding included.
 ///
 /// # Errors
 /// As [`run`].
@@ -91,7 +93,7 @@ pub fn run_until(
     detector: &dyn Detector,
     images: &[&ImageRecord],
     settings: Settings,
-    mut on_image: impl FnMut(usize, &ImageResult),
+    mut on_image: impl FnMut(usize, &ImageResult, Duration),
 ) -> Result<Vec<Option<ImageResult>>, InferenceError> {
     let workers = settings.workers.max(1);
     let failed = AtomicBool::new(false);
@@ -117,19 +119,20 @@ pub fn run_until(
                 while !failed.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok((index, bytes)) = next else { break };
+                    let started = Instant::now();
                     let result =
                         infer(detector, &images[index].path, bytes, settings.skip_bad_images);
                     failed.fetch_or(result.is_err(), Ordering::Relaxed);
-                    if finish.send((index, result)).is_err() {
+                    if finish.send((index, result, started.elapsed())).is_err() {
                         break;
                     }
                 }
             });
         }
         drop((finish, waiting));
-        for (index, result) in finished {
+        for (index, result, elapsed) in finished {
             if let Ok(result) = &result {
-                on_image(index, result);
+                on_image(index, result, elapsed);
             }
             results[index] = Some(result);
         }

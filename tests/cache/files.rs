@@ -58,7 +58,7 @@ fn evaluate(
     let detector = Counting(AtomicUsize::new(0));
     let never = AtomicBool::new(false);
     let keep =
-        |_: usize, result: &ImageResult| cache.keep(&result.digest.unwrap(), &result.outcome);
+        |_: usize, result: &ImageResult, _| cache.keep(&result.digest.unwrap(), &result.outcome);
     let found = run_until(&never, &detector, &asked, settings, keep).unwrap();
     for (place, result) in missing.into_iter().zip(found) {
         results[place] = result;
@@ -100,7 +100,7 @@ fn an_image_that_cannot_be_decoded_is_known_too() {
     let recalled = recall(&images, SETTINGS, &mut cache, &mut index, false).unwrap_err();
     let (never, detector) = (AtomicBool::new(false), Counting(AtomicUsize::new(0)));
     let all: Vec<&ImageRecord> = images.iter().collect();
-    let run = run_until(&never, &detector, &all, SETTINGS, |_, _| ()).unwrap_err();
+    let run = run_until(&never, &detector, &all, SETTINGS, |_, _, _| ()).unwrap_err();
     assert!(matches!(recalled, InferenceError::BadImage(_)), "{recalled}");
     assert_eq!(recalled.to_string(), run.to_string());
 }
@@ -127,11 +127,11 @@ fn once_it_is_stopped_no_image_is_begun_and_those_in_flight_are_finished() {
     let stop = AtomicBool::new(false);
     let detector = Interrupted { stop: &stop, asked: AtomicUsize::new(0) };
     let mut kept = Vec::new();
-    let results = run_until(&stop, &detector, &all, one, |place, _| kept.push(place)).unwrap();
+    let results = run_until(&stop, &detector, &all, one, |place, _, _| kept.push(place)).unwrap();
     let finished: Vec<bool> = results.iter().map(Option::is_some).collect();
     assert_eq!(finished, [true, true, false, false, false, false]);
     assert_eq!(kept, [0, 1]);
-    let results = run_until(&stop, &detector, &all, one, |_, _| ()).unwrap();
+    let results = run_until(&stop, &detector, &all, one, |_, _, _| ()).unwrap();
     assert_eq!(results, vec![None; 6]);
 }
 

@@ -9,7 +9,7 @@ const CONTEXT: &str = "detgate predictions, version 1";
 
 /// A digest of the sources that turn image bytes into detections, and of the decoders' and libtorch's
 /// versions (`build.rs`): whoever changes them cannot forget to say so here.
-const SOURCES: &str = env!("DETGATE_INFERENCE_SOURCES");
+pub const SOURCES: &str = env!("DETGATE_INFERENCE_SOURCES");
 
 /// Everything that changes what is found on an image, as named facts and as their digest.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,7 @@
 mod evict;
 mod file_index;
 mod key;
-mod record;
+pub(super) mod record;
 mod segment;
 
 use std::collections::{HashMap, HashSet};
@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 pub use evict::{Group, Removed, gc, list};
 pub use file_index::{FileIndex, Read, Stamp, digest};
-pub use key::Key;
+pub use key::{Key, SOURCES};
 
 use crate::detections::Detection;
 use segment::Writer;

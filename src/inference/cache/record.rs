@@ -24,10 +24,14 @@ const MAX_PAYLOAD: usize = 1 << 24;
 const DETECTION: usize = 48;
 
 /// What keys the checksums: the whole key of the predictions.
-pub(super) type KeyBytes = [u8; 32];
+pub(in crate::inference) type KeyBytes = [u8; 32];
 
 /// The bytes of a record; `None` where there are more detections than any image has.
-pub(super) fn encode(key: &KeyBytes, image: &blake3::Hash, outcome: &Outcome) -> Option<Vec<u8>> {
+pub(in crate::inference) fn encode(
+    key: &KeyBytes,
+    image: &blake3::Hash,
+    outcome: &Outcome,
+) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(HEAD + 1 + CHECK + 100 * DETECTION);
     bytes.extend(MARK);
     bytes.extend([0; 4]);
@@ -69,15 +73,15 @@ fn checksum(key: &KeyBytes, covered: &[u8]) -> [u8; CHECK] {
 
 /// A whole record.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Record<'b> {
-    pub(super) image: blake3::Hash,
+pub(in crate::inference) struct Record<'b> {
+    pub(in crate::inference) image: blake3::Hash,
     /// All of it, to be copied as it is.
-    pub(super) bytes: &'b [u8],
+    pub(in crate::inference) bytes: &'b [u8],
 }
 
 impl Record<'_> {
     /// What became of the image; `None` where a later detgate put something else there.
-    pub(super) fn outcome(&self) -> Option<Outcome> {
+    pub(in crate::inference) fn outcome(&self) -> Option<Outcome> {
         let payload = &self.bytes[HEAD..self.bytes.len() - CHECK];
         match payload.split_first()? {
             (0, numbers) => {
@@ -102,14 +106,14 @@ fn get(bytes: &[u8; DETECTION]) -> Detection {
 
 /// The whole records in some bytes, in their order.
 #[derive(Debug)]
-pub(super) struct Scan<'b> {
+pub(in crate::inference) struct Scan<'b> {
     key: &'b KeyBytes,
     bytes: &'b [u8],
     at: usize,
 }
 
 impl<'b> Scan<'b> {
-    pub(super) fn new(key: &'b KeyBytes, bytes: &'b [u8]) -> Self {
+    pub(in crate::inference) fn new(key: &'b KeyBytes, bytes: &'b [u8]) -> Self {
         Self { key, bytes, at: 0 }
     }
 

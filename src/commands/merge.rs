@@ -1,0 +1,93 @@
+//! `detgate merge`: what was found on shares of the images is judged as if one machine had found it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, ensure};
+use detgate::checkpoint;
+use detgate::config::{Config, Environment, EvalFlags, MergeFlags, ModelSource};
+use detgate::dataset::Dataset;
+use detgate::gate::Provenance;
+use detgate::inference::shards::{Merged, ShardFile, merge};
+
+use super::predictions::Predictions;
+use super::shard::{CHECKPOINT, CHECKPOINT_BLAKE3, PROCESSOR, facts_of_project};
+use super::{eval, origin};
+use crate::note;
+
+/// The pipeline of `eval` from the end of inference on.
+pub(crate) fn run(flags: &MergeFlags, cwd: &Path, environment: &Environment) -> anyhow::Result<u8> {
+    let MergeFlags { eval: flags, shards } = flags;
+    refuse_flags_of_inference(flags)?;
+    let config = Config::resolve_in(environment, flags, cwd)?;
+    config.notices.iter().for_each(|notice| note(notice));
+    let dataset = eval::load_dataset(&config)?;
+    eval::trial(&config, &dataset, dataset.images.iter().collect())?.check()?;
+    let kept = eval::require(&config, environment)?;
+    let found = found(shards, &config, &dataset, flags.checkpoint.is_some())?;
+    eval::conclude(&config, &dataset, kept.as_ref(), found, environment, flags.quiet)
+}
+
+fn refuse_flags_of_inference(flags: &EvalFlags) -> anyhow::Result<()> {
+    let given = [
+        ("--detections", flags.detections.is_some()),
+        ("--workers", flags.workers.is_some()),
+        ("--skip-bad-images", flags.skip_bad_images),
+        ("--no-cache", flags.no_cache),
+        ("--verify-cache", flags.verify_cache),
+        ("--shard", flags.shard.is_some()),
+    ];
+    match given.iter().find(|(_, is_given)| *is_given) {
+        Some((name, _)) => bail!("merge runs no model: leave {name} out"),
+        None => Ok(()),
+    }
+}
+
+fn found(
+    paths: &[PathBuf],
+    config: &Config,
+    dataset: &Dataset,
+    is_named: bool,
+) -> anyhow::Result<Predictions> {
+    let read = |path: &PathBuf| Ok((path.clone(), ShardFile::read(path)?));
+    let shards = paths.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+    let here = facts_of_project(config, dataset);
+    let Merged { results, facts, free } = merge(shards, &dataset.images, &here, &[PROCESSOR])?;
+    let processors: Vec<String> = free.into_values().flatten().collect();
+    if processors.len() > 1 {
+        note(&format!(
+            "the shards were made on different processors ({}), whose results differ in their last bits",
+            processors.join(", ")
+        ));
+    }
+    let fact = |name: &str| facts.get(name).cloned().unwrap_or_default();
+    let provenance = Provenance {
+        checkpoint: fact(CHECKPOINT),
+        checkpoint_blake3: fact(CHECKPOINT_BLAKE3),
+        engine: origin::engine(&processors.join(" and ")),
+    };
+    // Whoever only wants the report need not have the model.
+    let model_file = match is_named || config.registry.is_some() {
+        true => model_file(config, &provenance)?,
+        false => PathBuf::from(&provenance.checkpoint),
+    };
+    let results = results.into_iter().map(Some).collect();
+    Ok(Predictions { results, provenance, model_file, facts: Vec::new(), elapsed: Vec::new() })
+}
+
+/// The file of the model that the shards were made with.
+fn model_file(config: &Config, provenance: &Provenance) -> anyhow::Result<PathBuf> {
+    let path = match &config.model {
+        ModelSource::Checkpoint(path) | ModelSource::TorchScript(path, _) => path.clone(),
+        ModelSource::Newest(folder) => checkpoint::newest(folder)?,
+    };
+    let here = origin::provenance(&path)?.checkpoint_blake3;
+    ensure!(
+        here == provenance.checkpoint_blake3,
+        "the shards were made with {} (BLAKE3 {}), {} is another model (BLAKE3 {here}); name the one they were made \
+         with by --checkpoint, or pass --no-register",
+        provenance.checkpoint,
+        provenance.checkpoint_blake3,
+        path.display()
+    );
+    Ok(path)
+}
