@@ -22,7 +22,7 @@ use crate::{exit_code, note, say};
 pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Result<u8> {
     let config = Config::resolve_in(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
-    let dataset = load_dataset(&config)?;
+    let dataset = load_dataset(&config, config.detections.is_none())?;
     // What is wrong with the rules is said before the long part.
     trial(&config, &dataset, dataset.images.iter().collect())?.check()?;
     if let Some(shard) = &config.shard {
@@ -114,7 +114,7 @@ fn with_images<'a>(images: &[Evaluated<'a>], dts: &'a [Cow<[Detection]>]) -> Vec
     std::iter::zip(images, dts).map(|((image, _), dts)| (*image, dts.as_ref())).collect()
 }
 
-pub(crate) fn load_dataset(config: &Config) -> anyhow::Result<Dataset> {
+pub(crate) fn load_dataset(config: &Config, with_images: bool) -> anyhow::Result<Dataset> {
     let classes = match config.all_categories {
         true => Classes::FromFile,
         false => Classes::Only(
@@ -124,10 +124,9 @@ pub(crate) fn load_dataset(config: &Config) -> anyhow::Result<Dataset> {
         ),
     };
     let Config { ground_truth, images, max_images, .. } = config;
-    Ok(match config.detections {
-        // Whoever has the detections need not have the images.
-        Some(_) => dataset::load_annotations(ground_truth, &classes, *max_images)?,
-        None => dataset::load(ground_truth, images, &classes, *max_images)?,
+    Ok(match with_images {
+        true => dataset::load(ground_truth, images, &classes, *max_images)?,
+        false => dataset::load_annotations(ground_truth, &classes, *max_images)?,
     })
 }
 

@@ -18,9 +18,9 @@ use crate::note;
 pub(crate) fn run(flags: &MergeFlags, cwd: &Path, environment: &Environment) -> anyhow::Result<u8> {
     let MergeFlags { eval: flags, shards } = flags;
     refuse_flags_of_inference(flags)?;
-    let config = Config::resolve_in(environment, flags, cwd)?;
+    let config = Config::resolve_for_merge(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
-    let dataset = eval::load_dataset(&config)?;
+    let dataset = eval::load_dataset(&config, false)?;
     eval::trial(&config, &dataset, dataset.images.iter().collect())?.check()?;
     let kept = eval::require(&config, environment)?;
     let found = found(shards, &config, &dataset, flags.checkpoint.is_some())?;

@@ -255,6 +255,28 @@ impl Config {
         flags: &EvalFlags,
         cwd: &Path,
     ) -> Result<Self, ConfigError> {
+        // Whoever has the detections need not have the images.
+        Self::resolve_with(environment, flags, cwd, flags.detections.is_none())
+    }
+
+    /// As [`Config::resolve_in`], for `merge`: the images may be elsewhere.
+    ///
+    /// # Errors
+    /// As [`Config::resolve_in`].
+    pub fn resolve_for_merge(
+        environment: &Environment,
+        flags: &EvalFlags,
+        cwd: &Path,
+    ) -> Result<Self, ConfigError> {
+        Self::resolve_with(environment, flags, cwd, false)
+    }
+
+    fn resolve_with(
+        environment: &Environment,
+        flags: &EvalFlags,
+        cwd: &Path,
+        needs_images: bool,
+    ) -> Result<Self, ConfigError> {
         let mlflow = &environment.mlflow;
         let root = root(&flags.project, cwd)?;
         let settings = settings::read(&root)?;
@@ -267,7 +289,8 @@ impl Config {
         };
         let images = match path(&flags.images, &settings.data.images) {
             Some(folder) => folder,
-            None => images(&project.val_dir, &root, &mut notices)?,
+            None if needs_images => images(&project.val_dir, &root, &mut notices)?,
+            None => root.join(&project.val_dir),
         };
         let default_truth = || {
             root.join(format!("data/processed/coco_{}_val.json", project.target_classes.join("_")))
