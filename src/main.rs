@@ -43,6 +43,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Eval(flags) => commands::eval::run(&flags, &cwd, &environment),
         Command::Merge(flags) => commands::merge::run(&flags, &cwd, &environment),
+        Command::Launch(command) => commands::launch::run(&command, &cwd, &environment),
         Command::Bless(flags) => commands::bless::run(&flags, &cwd, &environment),
         Command::Compare(flags) => commands::compare::run(&flags, &cwd),
         Command::Registry(flags) => {

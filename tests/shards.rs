@@ -146,7 +146,9 @@ fn shards_of_something_else_are_refused_with_what_differs() {
     let foreign = said(&["--checkpoint", "another.pt"]);
     assert!(foreign.contains("the shards were made with other.pt (BLAKE3 "), "{foreign}");
     assert!(foreign.contains("another.pt is another model"), "{foreign}");
-    assert!(said(&["--workers", "2"]).contains("merge runs no model: leave --workers out"));
+    assert!(said(&["--shard", "1/2"]).contains("merge takes all shards: leave --shard out"));
+    let like_eval = ["--workers", "2", "--no-cache", "--skip-bad-images"];
+    assert_eq!(merge(&demo, &files, &like_eval).code(), 4);
 }
 
 #[test]

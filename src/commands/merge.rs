@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use detgate::checkpoint;
-use detgate::config::{Config, Environment, EvalFlags, MergeFlags, ModelSource};
+use detgate::config::{Config, Environment, MergeFlags, ModelSource};
 use detgate::dataset::Dataset;
 use detgate::gate::Provenance;
 use detgate::inference::shards::{Merged, ShardFile, merge};
@@ -17,7 +17,9 @@ use crate::note;
 /// The pipeline of `eval` from the end of inference on.
 pub(crate) fn run(flags: &MergeFlags, cwd: &Path, environment: &Environment) -> anyhow::Result<u8> {
     let MergeFlags { eval: flags, shards } = flags;
-    refuse_flags_of_inference(flags)?;
+    // All other flags of inference change nothing here, so that both command lines can be the same.
+    ensure!(flags.detections.is_none(), "merge takes shards: leave --detections out");
+    ensure!(flags.shard.is_none(), "merge takes all shards: leave --shard out");
     let config = Config::resolve_for_merge(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
     let dataset = eval::load_dataset(&config, false)?;
@@ -25,21 +27,6 @@ pub(crate) fn run(flags: &MergeFlags, cwd: &Path, environment: &Environment) -> 
     let kept = eval::require(&config, environment)?;
     let found = found(shards, &config, &dataset, flags.checkpoint.is_some())?;
     eval::conclude(&config, &dataset, kept.as_ref(), found, environment, flags.quiet)
-}
-
-fn refuse_flags_of_inference(flags: &EvalFlags) -> anyhow::Result<()> {
-    let given = [
-        ("--detections", flags.detections.is_some()),
-        ("--workers", flags.workers.is_some()),
-        ("--skip-bad-images", flags.skip_bad_images),
-        ("--no-cache", flags.no_cache),
-        ("--verify-cache", flags.verify_cache),
-        ("--shard", flags.shard.is_some()),
-    ];
-    match given.iter().find(|(_, is_given)| *is_given) {
-        Some((name, _)) => bail!("merge runs no model: leave {name} out"),
-        None => Ok(()),
-    }
 }
 
 fn found(

@@ -6,6 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod compare;
 pub(crate) mod eval;
 pub(crate) mod interrupt;
+pub(crate) mod launch;
 pub(crate) mod merge;
 pub(crate) mod metrics;
 mod origin;

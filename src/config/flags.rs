@@ -31,6 +31,9 @@ pub enum Command {
     Eval(Box<EvalFlags>),
     /// Judge, report and register what `eval --shard` has found on all shares of the images
     Merge(Box<MergeFlags>),
+    /// Start eval --shard for every share on a cluster, and merge behind it
+    #[command(subcommand)]
+    Launch(LaunchCommand),
     /// Accept the last evaluation as the new baseline
     Bless(BlessFlags),
     /// COCO's numbers for a results file; needs no project and no model
@@ -210,6 +213,54 @@ pub struct MergeFlags {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
     pub eval: EvalFlags,
+}
+
+/// `detgate launch`: on which engine.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "clap would show it as help")]
+pub enum LaunchCommand {
+    /// A job array, and a job that merges when all of it is done
+    Slurm {
+        #[command(flatten)]
+        shares: SharesFlags,
+        /// An option of sbatch, for both jobs, such as --option=--partition=cpu; may be repeated
+        #[arg(long = "option", value_name = "OPTION", allow_hyphen_values = true)]
+        options: Vec<String>,
+        /// Wait for the verdict, and exit with its code
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Tasks of a Ray cluster, which are tried again where a worker is lost; then merges here
+    Ray {
+        #[command(flatten)]
+        shares: SharesFlags,
+        /// The cluster [default: the one that is running here, or a new one on this machine]
+        #[arg(long, value_name = "ADDRESS")]
+        address: Option<String>,
+        /// How often a share is tried again
+        #[arg(long, value_name = "N", default_value = "3")]
+        retries: u16,
+        /// A Python that has ray
+        #[arg(long, value_name = "FILE", default_value = "python3")]
+        python: PathBuf,
+    },
+}
+
+/// How the work is dealt out; shared by all engines.
+#[derive(Debug, Args)]
+pub struct SharesFlags {
+    /// How many shares
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub shards: u32,
+    /// CPUs of each share
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub cpus: u16,
+    /// Print what would be started
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Flags of eval, behind `--`
+    #[arg(last = true, value_name = "EVAL FLAGS")]
+    pub eval: Vec<String>,
 }
 
 /// `detgate bless`.

@@ -32,8 +32,8 @@ pub use environment::{Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
     BlessFlags, CacheCommand, Cli, Command, CompareFlags, EvalFlags, GateFlags, LabelKind,
-    MergeFlags, MetricsFlags, OutputFormat, ProjectFlags, RegistryCommand, RegistryFlags,
-    RegistryPlace, ReportFlags, ReportForm, SchemaFlags, SchemaOf,
+    LaunchCommand, MergeFlags, MetricsFlags, OutputFormat, ProjectFlags, RegistryCommand,
+    RegistryFlags, RegistryPlace, ReportFlags, ReportForm, SchemaFlags, SchemaOf, SharesFlags,
 };
 pub use gate::{BaselineSource, Correction, GateConfig, Interval, Judge};
 pub(crate) use metrics::linspace;
