@@ -193,6 +193,8 @@ def end():
     os.killpg(0, signal.SIGKILL)
 threading.Thread(target=end, daemon=True).start()
 server.wait()
+# What it has started (gunicorn, with MLflow 2) need not have ended with it.
+os.killpg(0, signal.SIGKILL)
 "#;
 
 /// A running MLflow server on a loopback port.

@@ -15,6 +15,7 @@ cargo xtask COMMAND
   bench ARGS       cargo bench ARGS, with libtorch
   bench-peers ARGS time detgate against the other COCO engines, from JSON files to the 12 numbers
   bench-inference ARGS  time detgate against torchvision, ONNX Runtime and OpenVINO on the same images
+  scale-test       the demo in shares on Slurm (where it is installed) and Ray, while nodes are lost and files damaged
   ci               formatting, clippy per feature set, cargo deny if installed, then test
   doctor           one line per requirement, with the fix where one is missing
   libtorch         fetch libtorch if needed and print its folder: `export LIBTORCH=$(cargo xtask libtorch)` for an editor
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Bench(Vec<OsString>),
     BenchPeers(Vec<OsString>),
     BenchInference(Vec<OsString>),
+    ScaleTest,
     Ci,
     Doctor,
     /// Provision libtorch and print where it is.
@@ -72,6 +74,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         "load-library" => return load_library(rest),
         "--help" | "-h" | "help" => Command::Help,
         "test" => Command::Test,
+        "scale-test" => Command::ScaleTest,
         "ci" => Command::Ci,
         "doctor" => Command::Doctor,
         "libtorch" => Command::Libtorch,

@@ -17,6 +17,7 @@ mod peers;
 mod pins;
 mod project;
 mod python;
+mod scale;
 mod tasks;
 
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => tasks::bench(args),
         Command::BenchPeers(args) => peers::run(&args),
         Command::BenchInference(args) => inference::run(&args),
+        Command::ScaleTest => scale::run(),
         Command::Ci => tasks::ci(),
         Command::Doctor => Ok(doctor::run()),
         Command::Libtorch => {

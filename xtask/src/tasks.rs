@@ -135,6 +135,7 @@ pub(crate) fn ci() -> Result<ExitCode> {
     lint_steps(&mut steps, &environment.libtorch);
     deny_steps(&mut steps);
     test_steps(&mut steps, &environment);
+    steps.run("scale-test", |sh| cmd!(sh, "{cargo} xtask scale-test").run());
     Ok(steps.finish())
 }
 
