@@ -7,10 +7,11 @@ use detgate::checkpoint;
 use detgate::config::{Config, Environment, MergeFlags, ModelSource};
 use detgate::dataset::Dataset;
 use detgate::gate::Provenance;
-use detgate::inference::shards::{Merged, ShardFile, merge};
+use detgate::inference::shards::{
+    CHECKPOINT, CHECKPOINT_BLAKE3, Merged, PROCESSOR, ShardFile, facts_of_project, merge,
+};
 
 use super::predictions::Predictions;
-use super::shard::{CHECKPOINT, CHECKPOINT_BLAKE3, PROCESSOR, facts_of_project};
 use super::{eval, origin};
 use crate::note;
 
@@ -37,7 +38,7 @@ fn found(
 ) -> anyhow::Result<Predictions> {
     let read = |path: &PathBuf| Ok((path.clone(), ShardFile::read(path)?));
     let shards = paths.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
-    let here = facts_of_project(config, dataset);
+    let here = facts_of_project(config, dataset, origin::ENGINE);
     let Merged { results, facts, free } = merge(shards, &dataset.images, &here, &[PROCESSOR])?;
     let processors: Vec<String> = free.into_values().flatten().collect();
     if processors.len() > 1 {

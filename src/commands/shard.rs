@@ -4,17 +4,13 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use anyhow::Context;
-use detgate::config::{Config, Environment, Preprocessing, ShardConfig};
+use detgate::config::{Config, Environment, ShardConfig};
 use detgate::dataset::Dataset;
-use detgate::inference::cache::SOURCES;
-use detgate::inference::shards::{Facts, ShardFile, share};
+use detgate::inference::shards::{self, Facts, ShardFile, share};
 
 use super::predictions::{self, Predictions};
 use super::{interrupt, origin};
 use crate::{exit, say};
-
-/// The fact that may differ between shards: results then differ in their last bits.
-pub(super) const PROCESSOR: &str = "processor";
 
 pub(super) fn run(
     shard: &ShardConfig,
@@ -23,7 +19,7 @@ pub(super) fn run(
     environment: &Environment,
     quiet: bool,
 ) -> anyhow::Result<u8> {
-    let mut facts = facts_of_project(config, &dataset);
+    let mut facts = shards::facts_of_project(config, &dataset, origin::ENGINE);
     let mine = share(&dataset.images, shard.shard);
     let images = mine.iter().map(|&place| dataset.images[place].clone()).collect();
     let dataset = Dataset { images, ..dataset };
@@ -48,33 +44,12 @@ pub(super) fn run(
     Ok(exit::PASSED)
 }
 
-/// What results depend on, as far as whoever merges knows it, too.
-pub(super) fn facts_of_project(config: &Config, dataset: &Dataset) -> Facts {
-    let Preprocessing { min_size, max_size, norm_eps } = config.preprocessing;
-    let classes = dataset.categories.iter().map(|c| format!("{}={}", c.id, c.name));
-    let facts = [
-        ("the ground truth (BLAKE3)", dataset.digest.to_string()),
-        ("the number of images", dataset.images.len().to_string()),
-        ("the list of classes", classes.collect::<Vec<_>>().join(", ")),
-        ("min_size", min_size.to_string()),
-        ("max_size", max_size.to_string()),
-        ("norm_eps", norm_eps.to_string()),
-        ("the version of detgate", origin::ENGINE.to_owned()),
-        ("the digest of the sources", SOURCES.to_owned()),
-    ];
-    facts.map(|(name, value)| (name.to_owned(), value)).into()
-}
-
-/// The names of [`facts_of_model`] for the checkpoint.
-pub(super) const CHECKPOINT: &str = "the checkpoint";
-pub(super) const CHECKPOINT_BLAKE3: &str = "the checkpoint (BLAKE3)";
-
 fn facts_of_model(found: &Predictions) -> Facts {
     let provenance = &found.provenance;
     let facts = found.facts.iter().cloned().chain([
-        (CHECKPOINT, provenance.checkpoint.clone()),
-        (CHECKPOINT_BLAKE3, provenance.checkpoint_blake3.clone()),
-        (PROCESSOR, origin::cpu()),
+        (shards::CHECKPOINT, provenance.checkpoint.clone()),
+        (shards::CHECKPOINT_BLAKE3, provenance.checkpoint_blake3.clone()),
+        (shards::PROCESSOR, origin::cpu()),
     ]);
     facts.map(|(name, value)| (name.to_owned(), value)).collect()
 }

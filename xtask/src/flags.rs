@@ -15,6 +15,7 @@ cargo xtask COMMAND
   bench ARGS       cargo bench ARGS, with libtorch
   bench-peers ARGS time detgate against the other COCO engines, from JSON files to the 12 numbers
   bench-inference ARGS  time detgate against torchvision, ONNX Runtime and OpenVINO on the same images
+  bench-scale      time metrics, bootstrap and merge at 10,000 to 1,000,000 images (30 GB of disk, 24 GB of memory)
   scale-test       the demo in shares on Slurm (where it is installed) and Ray, while nodes are lost and files damaged
   ci               formatting, clippy per feature set, cargo deny if installed, then test
   doctor           one line per requirement, with the fix where one is missing
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     BenchPeers(Vec<OsString>),
     BenchInference(Vec<OsString>),
     ScaleTest,
+    BenchScale,
     Ci,
     Doctor,
     /// Provision libtorch and print where it is.
@@ -75,6 +77,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         "--help" | "-h" | "help" => Command::Help,
         "test" => Command::Test,
         "scale-test" => Command::ScaleTest,
+        "bench-scale" => Command::BenchScale,
         "ci" => Command::Ci,
         "doctor" => Command::Doctor,
         "libtorch" => Command::Libtorch,

@@ -51,6 +51,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::BenchPeers(args) => peers::run(&args),
         Command::BenchInference(args) => inference::run(&args),
         Command::ScaleTest => scale::run(),
+        Command::BenchScale => scale::bench::run(),
         Command::Ci => tasks::ci(),
         Command::Doctor => Ok(doctor::run()),
         Command::Libtorch => {

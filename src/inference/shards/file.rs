@@ -10,7 +10,6 @@
 //! It holds no time of day and no duration: written again, it is the same to the last byte. Deliberately
 //! absent: reading a part of it. A shard is whole, or made again.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::ImageResult;
 use super::super::cache::record::{self, KeyBytes, Scan};
+use super::facts::Facts;
 use crate::config::Shard;
 use crate::files::{failed, write_atomically};
 
@@ -25,9 +25,6 @@ const TITLE: &str = "detgate shard ";
 const VERSION: &str = "1";
 const CONTEXT: &str = "detgate shard, version 1";
 const CHECK: usize = blake3::OUT_LEN;
-
-/// What a share's results depend on, by name.
-pub type Facts = BTreeMap<String, String>;
 
 /// What was found on a share of the images.
 #[derive(Debug, Clone, PartialEq)]

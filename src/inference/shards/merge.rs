@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::super::ImageResult;
-use super::file::{Facts, ShardFile};
+use super::facts::Facts;
+use super::file::ShardFile;
 use crate::config::Shard;
 use crate::dataset::ImageRecord;
 

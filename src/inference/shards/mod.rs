@@ -5,10 +5,12 @@
 //! if they are of one evaluation and cover every image once; what follows is what follows inference on one
 //! machine. Deliberately absent: who starts the shares, and where; queues, and anything that waits.
 
+mod facts;
 mod file;
 mod merge;
 mod partition;
 
-pub use file::{Facts, ShardError, ShardFile};
+pub use facts::{CHECKPOINT, CHECKPOINT_BLAKE3, Facts, PROCESSOR, facts_of_project};
+pub use file::{ShardError, ShardFile};
 pub use merge::{MergeError, Merged, merge};
 pub use partition::share;

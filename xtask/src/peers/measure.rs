@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 /// What one run took, and what it said.
 #[derive(Debug)]
@@ -36,6 +36,21 @@ pub(crate) struct Usage {
 /// # Errors
 /// When it cannot be started or fails; the message ends with its last words.
 pub(crate) fn run(command: &mut Command, scratch: &Path) -> Result<Run> {
+    run_with(command, scratch, |code| {
+        ensure!(code == Some(0), "it ended with {code:?}");
+        Ok(())
+    })
+}
+
+/// As [`run`], where `check` says which exit codes are well.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_with(
+    command: &mut Command,
+    scratch: &Path,
+    check: impl Fn(Option<i32>) -> Result<()>,
+) -> Result<Run> {
     let name = command.get_program().to_string_lossy().into_owned();
     let (out, err) = (scratch.join("stdout.txt"), scratch.join("stderr.txt"));
     let create = |path: &Path| {
@@ -47,9 +62,9 @@ pub(crate) fn run(command: &mut Command, scratch: &Path) -> Result<Run> {
     let (status, usage) = wait(child).with_context(|| format!("cannot wait for {name}"))?;
     let seconds = start.elapsed().as_secs_f64();
     let stderr = fs::read_to_string(&err).unwrap_or_default();
-    if !status.success() {
-        bail!("{name} failed ({status}): {}", stderr.lines().last().unwrap_or("it said nothing"));
-    }
+    check(status.code()).with_context(|| {
+        format!("{name} failed: {}", stderr.lines().last().unwrap_or("it said nothing"))
+    })?;
     let stdout =
         fs::read_to_string(&out).with_context(|| format!("cannot read {}", out.display()))?;
     Ok(Run { seconds, usage, stdout, stderr })

@@ -105,7 +105,7 @@ fn one_size(
 }
 
 /// Builds one target of detgate without features in release, and returns its path.
-fn build(target: &[&str], name: &str) -> Result<PathBuf> {
+pub(crate) fn build(target: &[&str], name: &str) -> Result<PathBuf> {
     let mut command = Command::new(cargo());
     command.args(["build", "--release", "--quiet", "--package", "detgate"]).args(target);
     command.arg("--manifest-path").arg(repository().join("Cargo.toml"));

@@ -4,6 +4,7 @@
 //! Whatever happens, what is merged is the report of a single machine to the last byte, or it is said what is missing.
 //! Slurm is Debian's `slurm-wlm`, Ray is PyPI's. Deliberately absent: more than one real machine.
 
+pub(crate) mod bench;
 mod ray;
 mod slurm;
 
