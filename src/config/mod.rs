@@ -293,7 +293,9 @@ impl Config {
         let images = match path(&flags.images, &settings.data.images) {
             Some(folder) => folder,
             None if needs_images => images(&project.val_dir, &root, &mut notices)?,
-            None => root.join(&project.val_dir),
+            // Then they are only shown, where they are there.
+            None => images(&project.val_dir, &root, &mut Vec::new())
+                .unwrap_or_else(|_| root.join(&project.val_dir)),
         };
         let default_truth = || {
             root.join(format!("data/processed/coco_{}_val.json", project.target_classes.join("_")))
@@ -440,6 +442,16 @@ fn shard(
     let name = format!("reports/shards/{}-of-{}.shard", shard.index(), shard.count());
     let file = rebase(flags.shard_file.as_ref(), cwd, Path::new(&name), root);
     Ok(Some(ShardConfig { shard, file }))
+}
+
+/// The folder of the images of the project in which `folder` is, where there is one: what is shown of a
+/// report that was written there.
+pub fn images_of_project(folder: &Path) -> Option<PathBuf> {
+    let root = project::find_root(folder).ok()?;
+    match settings::read(&root).ok()?.data.images {
+        Some(images) => Some(root.join(images)),
+        None => images(&project::read_project(&root).ok()?.val_dir, &root, &mut Vec::new()).ok(),
+    }
 }
 
 fn images(recorded: &str, root: &Path, notices: &mut Vec<String>) -> Result<PathBuf, ConfigError> {

@@ -43,8 +43,9 @@ function scaleOf(rows) {
 /// How sure a change is, in words.
 function sureness(row) {
   const p = row.judged && row.judged.p;
-  if (p === null || p === undefined) return "";
-  return p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
+  if (p !== null && p !== undefined) return p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
+  if (!row.interval) return "";
+  return isSure(row) ? "more than chance" : "may be chance";
 }
 
 function judgedTable() {
@@ -94,7 +95,8 @@ function explorer(section, rows, columns, filterName) {
   heads.push(["verdict", (row) => row.state || ""]);
   const body = el("tbody");
   const told = el("p", { class: "quiet", "aria-live": "polite" });
-  const headCells = heads.map(([name]) => el("th", { scope: "col" },
+  const numbers = ["baseline", "candidate", "change"];
+  const headCells = heads.map(([name]) => el("th", { scope: "col", class: numbers.includes(name) ? "number" : null },
     el("button", { type: "button", onclick: () => sort(name) }, name, el("span", { class: "arrow", "aria-hidden": "true" }))));
 
   function sort(name) {
