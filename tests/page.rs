@@ -244,6 +244,9 @@ fn viewer(tab: &mut Tab) {
     assert_eq!(tab.eval(name), first);
     tab.press("+", 187);
     assert_eq!(tab.eval("document.getElementById('viewer').dataset.zoom"), "1.50");
+    tab.picture("viewer-zoomed");
+    tab.press("0", 48);
+    tab.picture("viewer");
     tab.press("b", 66);
     assert_eq!(count(tab, "#viewer .box.baseline"), 0);
     tab.press("b", 66);
@@ -258,13 +261,18 @@ fn forms(tab: &mut Tab) {
     let light = tab.eval(paper);
     tab.colours("dark");
     assert_ne!(tab.eval(paper), light);
+    tab.picture("dark");
     tab.resize(360, 740);
+    tab.picture("phone");
     let wide = tab.eval("document.documentElement.scrollWidth");
     assert!(wide.as_i64().unwrap() <= 360, "a phone would scroll sideways: {wide}");
     tab.eval("document.querySelector('#pictures .open').click()");
     let wide = tab.eval("document.getElementById('viewer').scrollWidth <= 360");
     assert_eq!(wide, true);
+    tab.picture("phone-viewer");
     tab.eval("document.getElementById('viewer').close()");
+    tab.eval("document.getElementById('classes').scrollIntoView()");
+    tab.picture("phone-classes");
     tab.colours("light");
     tab.resize(1280, 900);
     let printed = tab.call("Page.printToPDF", json!({"printBackground": true}));

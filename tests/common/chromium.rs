@@ -156,10 +156,14 @@ impl Tab {
         self.call("Emulation.setEmulatedMedia", json!({"features": features}));
     }
 
-    /// Base64 of the window as PNG.
-    pub(crate) fn picture(&mut self) -> String {
+    /// Puts a picture of the window into `DETGATE_SCREENSHOTS`, if that names a folder, for a person to look at.
+    pub(crate) fn picture(&mut self, name: &str) {
+        let Some(folder) = std::env::var_os("DETGATE_SCREENSHOTS").filter(|f| !f.is_empty()) else {
+            return;
+        };
         let answer = self.call("Page.captureScreenshot", json!({"format": "png"}));
-        answer["data"].as_str().unwrap().to_owned()
+        let bytes = decoded(answer["data"].as_str().unwrap());
+        std::fs::write(PathBuf::from(folder).join(format!("{name}.png")), bytes).unwrap();
     }
 
     /// Everything that the page complained of so far.
@@ -168,6 +172,24 @@ impl Tab {
         self.eval("0");
         self.complaints.clone()
     }
+}
+
+/// Base64 (RFC 4648).
+fn decoded(text: &str) -> Vec<u8> {
+    let value = |sign: u8| match sign {
+        b'A'..=b'Z' => sign - b'A',
+        b'a'..=b'z' => sign - b'a' + 26,
+        b'0'..=b'9' => sign - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let signs: Vec<u8> = text.bytes().filter(|&sign| sign != b'=').map(value).collect();
+    let bytes = |signs: &[u8]| {
+        let bits = signs.iter().fold(0_u32, |bits, &sign| bits << 6 | u32::from(sign));
+        let whole = bits << (6 * (4 - signs.len()));
+        whole.to_be_bytes()[1..signs.len()].to_vec()
+    };
+    signs.chunks(4).flat_map(bytes).collect()
 }
 
 impl Drop for Tab {

@@ -16,6 +16,9 @@ function className(place) {
 
 function boxLabel(picture, box, text, kind, side, scale) {
   const size = 12 * scale;
+  // On a part of a picture the names of what lies mostly outside would pile up at its edge.
+  const inside = box[0] >= picture.left && box[0] < picture.right && box[1] >= picture.top && box[1] < picture.bottom;
+  if (picture.isPart && !inside) return null;
   const below = side === "baseline";
   const y = below ? Math.min(picture.bottom - 2 * scale, box[1] + box[3] + size) : Math.max(picture.top + size, box[1] - 3 * scale);
   const x = Math.max(picture.left, Math.min(box[0], picture.right - text.length * size * 0.56));
@@ -36,10 +39,10 @@ function differs(image, box) {
 
 /// The boxes of the layers that are on. Labels say what is wrong and differs between the sides; all say it where `all`
 /// is set.
-function overlay(image, layers, all, [left, top, wide, tall], letters) {
+function overlay(image, layers, all, [left, top, wide, tall], isPart) {
   // Letters are as tall on the screen whatever the picture's size is.
-  const scale = Math.max(wide, tall) / letters;
-  const size = { left, top, right: left + wide, bottom: top + tall };
+  const scale = Math.max(wide, tall) / (all && !isPart ? Math.min(900, document.documentElement.clientWidth) : 340);
+  const size = { isPart, left, top, right: left + wide, bottom: top + tall };
   const shapes = [];
   const labels = [];
   const side = layers.candidate ? "candidate" : "baseline";
@@ -83,7 +86,7 @@ function canvas(image, layers, all, region) {
   const part = region || [0, 0, wide, tall];
   const frame = el("div", { class: image.picture ? "canvas" : "canvas plain" });
   frame.style.aspectRatio = `${part[2]} / ${part[3]}`;
-  const boxes = overlay(image, layers, all, part, all && !region ? 900 : 340);
+  const boxes = overlay(image, layers, all, part, Boolean(region));
   if (image.picture && region) boxes.prepend(svg("image", { href: image.picture, x: 0, y: 0, width: wide, height: tall, preserveAspectRatio: "none" }));
   else if (image.picture) frame.append(el("img", { src: image.picture, alt: "", decoding: "async", draggable: "false" }));
   frame.append(boxes);

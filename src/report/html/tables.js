@@ -43,9 +43,10 @@ function scaleOf(rows) {
 /// How sure a change is, in words.
 function sureness(row) {
   const p = row.judged && row.judged.p;
-  if (p !== null && p !== undefined) return p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
+  if (row.state === "broken" && p !== null && p !== undefined) return p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
   if (!row.interval) return "";
-  return isSure(row) ? "more than chance" : "may be chance";
+  if (row.interval[0] === 0 && row.interval[1] === 0) return "no change";
+  return isSure(row) ? "beyond chance" : "may be chance";
 }
 
 function judgedTable() {
