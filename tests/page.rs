@@ -108,6 +108,9 @@ fn an_evaluation_leaves_its_page_and_the_report_makes_the_same_again() {
 fn no_page_is_written_where_none_is_wanted() {
     let demo = Demo::whole();
     let found = fixtures().join("demo/reference/torchvision_detections.json.gz");
+    demo.eval(&["--detections", found.to_str().unwrap()]);
+    assert!(demo.path("reports/evaluation.html").exists());
+    // Nor does that of another run stay.
     demo.eval(&["--no-html", "--detections", found.to_str().unwrap()]);
     assert!(demo.path("reports/evaluation.json").exists());
     assert!(!demo.path("reports/evaluation.html").exists());

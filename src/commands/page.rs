@@ -15,12 +15,26 @@ use rayon::prelude::*;
 pub(crate) fn write(config: &Config, report: &Report) -> anyhow::Result<()> {
     let path = config.report.with_extension("html");
     if !config.html || path == config.report {
-        return Ok(());
+        return remove(config);
     }
     let text = of_folder(report, Some(&config.images))?;
     report::write(&path, &text).with_context(|| {
         format!("cannot write the page {}; pass --report FILE or --no-html", path.display())
     })
+}
+
+/// Takes away the page of an earlier run: nobody shall take it for that of the report beside it.
+pub(crate) fn remove(config: &Config) -> anyhow::Result<()> {
+    let path = config.report.with_extension("html");
+    if path == config.report {
+        return Ok(());
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove the old page {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The page with pictures from a folder.

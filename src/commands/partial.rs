@@ -10,7 +10,7 @@ use detgate::matching::practical::PracticalParams;
 use detgate::metrics;
 use detgate::report::{DataSummary, PartialReport, SkippedImage};
 
-use super::{eval, interrupt};
+use super::{eval, interrupt, page};
 use crate::{exit, say};
 
 /// Writes the metrics of the images that were finished, in the place of the report.
@@ -38,6 +38,7 @@ pub(crate) fn finish(
     let data = DataSummary::of(&images, skipped);
     let report = PartialReport::of(provenance, data, not_reached, &evaluation, practical);
     eval::write_report(config, &report.to_json()?, &images)?;
+    page::remove(config)?;
     say(&format!(
         "INTERRUPTED: {} of {} images were evaluated and nothing was judged; {} says what is known\n",
         results.len() - not_reached,

@@ -158,6 +158,10 @@ fn next(judgement: &Judgement) -> Vec<Step> {
             ),
             step("Or accept it with a reason, then commit the baseline:", accept),
         ],
+        Verdict::Incomparable if judgement.against.is_none() => vec![step(
+            "Make this run the baseline that later ones are compared with, then commit the baseline:",
+            Some("cargo xtask bless --reason \"why\""),
+        )],
         Verdict::Incomparable => vec![step(
             "Nothing was judged. Evaluate the model that is to be compared with in the same way, or make this run \
                  the baseline, then commit it:",

@@ -21,7 +21,7 @@ function drawVerdict(place) {
   const hardest = hardestHit();
   if (hardest) place.append(el("p", { class: "hardest" }, hardest));
   if (skipped.length) {
-    place.append(el("details", {}, el("summary", {}, `${counted(skipped.length, "image", "images")} could not be read and is in no number`),
+    place.append(el("details", {}, el("summary", {}, `${counted(skipped.length, "image that could not be read is", "images that could not be read are")} in no number`),
       el("ul", {}, skipped.map(([name, reason]) => el("li", {}, `${name}: ${reason}`)))));
   }
   for (const aside of asides) place.append(el("p", { class: "aside-note" }, aside));
