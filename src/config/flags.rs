@@ -420,9 +420,9 @@ pub struct MetricsFlags {
     /// Ground truth: a COCO or LVIS file (also .gz or .zst), a YOLO or Pascal VOC folder
     #[arg(long, value_name = "PATH")]
     pub gt: PathBuf,
-    /// Detections: a COCO results file (also .gz or .zst)
-    #[arg(long, value_name = "FILE")]
-    pub dt: PathBuf,
+    /// Detections: COCO results files (also .gz or .zst), together those of all images
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub dt: Vec<PathBuf>,
     /// How to print the numbers
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: OutputFormat,
