@@ -108,7 +108,7 @@ pub struct EvalFlags {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
     pub gate: GateFlags,
-    /// The checkpoint [default: the newest best_*.pt in models/local_checkpoints]
+    /// The checkpoint [default: the newest best_*.pt or .safetensors in models/local_checkpoints]
     #[arg(long, value_name = "FILE", conflicts_with = "torchscript")]
     pub checkpoint: Option<PathBuf>,
     /// Evaluate an exported TorchScript detector instead of a checkpoint
