@@ -94,7 +94,7 @@ fn report(run: &(Evaluation, Snapshot), baseline: Option<&Snapshot>) -> Report {
             reason: "torn.jpg: the JPEG data is truncated".to_owned(),
         }],
     };
-    let assessment = Assessment { candidate, evaluation, judgement, why: None };
+    let assessment = Assessment { candidate, evaluation, judgement, why: None, analysis: None };
     Report::of(assessment, data, PracticalParams { score_thr: 0.5, iou_thr: 0.5 })
 }
 

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use detgate::config::{CompareConfig, CompareFlags, OutputFormat};
+use detgate::config::{CompareConfig, CompareFlags, CompareFormat};
 use detgate::detections::coco_results;
 use detgate::gate::{self, Baseline, Fingerprint, MetricTable, Recorded, Snapshot, Trial};
 use detgate::matching::practical::PracticalParams;
 use detgate::report::{DataSummary, Report, terminal};
 
 use super::metrics::{ground_truth, note_unlisted, require_known_images, start_threads};
-use super::origin;
+use super::{origin, page};
 use crate::{exit_code, note, say};
 
 /// Reads, evaluates both, judges, prints.
@@ -58,9 +58,12 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
     let assessment = trial.assess(candidate, &after, Some(&baseline))?;
     let report = Report::of(assessment, DataSummary::of(&after, Vec::new()), practical);
     say(&match (config.format, config.quiet) {
-        (OutputFormat::Json, _) => report.to_json()?,
-        (OutputFormat::Text, true) => terminal::verdict(&report),
-        (OutputFormat::Text, false) => terminal::tables(&report),
+        (CompareFormat::Json, _) => report.to_json()?,
+        (CompareFormat::Html, _) => {
+            page::of_images(&report, config.images.as_deref(), &dataset.images)?
+        }
+        (CompareFormat::Text, true) => terminal::verdict(&report),
+        (CompareFormat::Text, false) => terminal::tables(&report),
     })?;
     Ok(exit_code(report.judgement.verdict))
 }

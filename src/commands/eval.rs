@@ -15,7 +15,7 @@ use detgate::report::{self, DataSummary, Report, SkippedImage, terminal};
 
 use super::baseline::{self, Kept};
 use super::predictions::{self, Predictions};
-use super::{bless, origin, partial, register, shard};
+use super::{bless, origin, page, partial, register, shard};
 use crate::{exit_code, note, say};
 
 /// The pipeline.
@@ -85,9 +85,11 @@ pub(crate) fn conclude(
     let assessment = trial.assess(candidate, &images, baseline.as_ref())?;
     let skipped = skipped(dataset, &results);
     let candidate = report::for_review(&assessment);
-    let report = Report::of(assessment, DataSummary::of(&images, skipped), practical(config));
+    let mut report = Report::of(assessment, DataSummary::of(&images, skipped), practical(config));
+    report.images_folder = page::images_folder(config);
     say(&if quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
     write_report(config, &report.to_json()?, &images)?;
+    page::write(config, &report)?;
     let judgement = &report.judgement;
     if let BaselineSource::File(path) = &config.gate.baseline {
         let review = bless::Review { candidate: &candidate, stored: &stored };

@@ -10,6 +10,7 @@ pub(crate) mod launch;
 pub(crate) mod merge;
 pub(crate) mod metrics;
 mod origin;
+mod page;
 mod partial;
 mod predictions;
 mod register;

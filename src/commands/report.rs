@@ -6,17 +6,25 @@ use anyhow::Context;
 use detgate::config::{ReportFlags, ReportForm};
 use detgate::report::{self, Report, csv_table, github, junit, markdown, terminal};
 
+use super::page;
 use crate::say;
 
 /// Reads, formats, prints.
 pub(crate) fn run(flags: &ReportFlags, cwd: &Path) -> anyhow::Result<()> {
-    let report = Report::read(&cwd.join(&flags.from))?;
+    let from = cwd.join(&flags.from);
+    let report = Report::read(&from)?;
     let text = match flags.format {
         ReportForm::Table => terminal::tables(&report),
         ReportForm::Markdown => markdown::summary(&report),
         ReportForm::Junit => junit::xml(&report)?,
         ReportForm::Github => github::annotations(&report),
         ReportForm::Csv => csv_table::per_class(&report)?,
+        ReportForm::Html => {
+            let recorded = report.images_folder.as_ref().zip(from.parent());
+            let recorded = recorded.map(|(images, folder)| folder.join(images));
+            let images = flags.images.as_ref().map(|images| cwd.join(images)).or(recorded);
+            page::of_folder(&report, images.as_deref())?
+        }
         ReportForm::Json => report.to_json()?,
     };
     match &flags.output {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::metrics::check_threads;
 use super::{
-    CompareFlags, ConfigError, GateConfig, GateFlags, OutputFormat, ProjectFlags, settings, unit,
+    CompareFlags, CompareFormat, ConfigError, GateConfig, GateFlags, ProjectFlags, settings, unit,
 };
 
 /// Two results files, and how to judge one against the other.
@@ -23,7 +23,9 @@ pub struct CompareConfig {
     /// The practical protocol's IoU threshold.
     pub iou_thr: f64,
     /// How to print.
-    pub format: OutputFormat,
+    pub format: CompareFormat,
+    /// The folder of the images, for the page.
+    pub images: Option<PathBuf>,
     /// Only the verdict.
     pub quiet: bool,
     /// Detections on unknown images are left out.
@@ -49,6 +51,7 @@ impl CompareConfig {
             score_thr,
             iou_thr,
             format: flags.format,
+            images: flags.images.as_ref().map(|images| cwd.join(images)),
             quiet: flags.quiet,
             skip_unknown_images: flags.skip_unknown_images,
             threads: flags.threads,

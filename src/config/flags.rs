@@ -169,6 +169,9 @@ pub struct EvalFlags {
     /// Where the JSON report goes
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Write no page beside the JSON report
+    #[arg(long)]
+    pub no_html: bool,
     /// Do not register the model, even when the gate passes
     #[arg(long)]
     pub no_register: bool,
@@ -380,6 +383,9 @@ pub struct ReportFlags {
     /// Write it there instead of printing it
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// The folder of the images, for the pictures of the form html [default: where eval had them]
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
 }
 
 /// The forms of a report.
@@ -395,6 +401,8 @@ pub enum ReportForm {
     Github,
     /// The metrics of each class.
     Csv,
+    /// One page for a browser, with charts and pictures.
+    Html,
     /// The JSON itself, byte for byte.
     Json,
 }
@@ -498,8 +506,11 @@ pub struct CompareFlags {
     pub gate: GateFlags,
     /// How to print the result
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub format: OutputFormat,
-    /// Print only the verdict; JSON is whole all the same
+    pub format: CompareFormat,
+    /// The folder of the images, for the pictures of --format html
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+    /// Print only the verdict; JSON and HTML are whole all the same
     #[arg(long, short)]
     pub quiet: bool,
     /// Leave detections on images that the ground truth does not have out, instead of stopping
@@ -508,6 +519,18 @@ pub struct CompareFlags {
     /// Threads; the result is the same with any [default: one per core]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     pub threads: Option<usize>,
+}
+
+/// How the result of `detgate compare` is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum CompareFormat {
+    /// The verdict, and tables.
+    #[default]
+    Text,
+    /// One JSON document with every digit.
+    Json,
+    /// One page for a browser, with charts and pictures.
+    Html,
 }
 
 /// How numbers are printed.

@@ -31,9 +31,10 @@ pub(crate) use compare::policy_file;
 pub use environment::{Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
-    BlessFlags, CacheCommand, Cli, Command, CompareFlags, EvalFlags, GateFlags, LabelKind,
-    LaunchCommand, MergeFlags, MetricsFlags, OutputFormat, ProjectFlags, RegistryCommand,
-    RegistryFlags, RegistryPlace, ReportFlags, ReportForm, SchemaFlags, SchemaOf, SharesFlags,
+    BlessFlags, CacheCommand, Cli, Command, CompareFlags, CompareFormat, EvalFlags, GateFlags,
+    LabelKind, LaunchCommand, MergeFlags, MetricsFlags, OutputFormat, ProjectFlags,
+    RegistryCommand, RegistryFlags, RegistryPlace, ReportFlags, ReportForm, SchemaFlags, SchemaOf,
+    SharesFlags,
 };
 pub use gate::{BaselineSource, Correction, GateConfig, Interval, Judge};
 pub(crate) use metrics::linspace;
@@ -226,6 +227,8 @@ pub struct Config {
     pub gate: GateConfig,
     /// Where the JSON report goes.
     pub report: PathBuf,
+    /// A page is written beside it.
+    pub html: bool,
     /// MLflow's, for registering and for a baseline that is a registered version.
     pub tracking_uri: TrackingAddress,
     /// Bring the SQLite file of an older MLflow up to date.
@@ -329,6 +332,7 @@ impl Config {
             score_thr: flags.score_thr.unwrap_or(settings.practical.score_thr),
             iou_thr: flags.iou_thr.unwrap_or(settings.practical.iou_thr),
             gate: settings.gate.resolve(&flags.project, &flags.gate, cwd, &root)?,
+            html: !flags.no_html,
             report: rebase(flags.report.as_ref(), cwd, &settings.report.path, &root),
             tracking_uri,
             migrate: flags.migrate,

@@ -7,7 +7,7 @@ pub mod coco_results;
 use crate::dataset::{Bbox, image::RgbImage};
 
 /// One box that a detector reports. All numbers are finite.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Detection {
     /// Where.
     pub bbox: Bbox,

@@ -3,6 +3,7 @@
 //! Metrics are computed from detections wherever these are known; a snapshot's are read where nothing else
 //! is. On slices they are never read: a slice may be defined anew without making a baseline useless.
 
+use super::analysis::Known;
 use super::{Fingerprint, GateError, MetricTable, Snapshot};
 use crate::dataset::{Category, ImageRecord, Slice};
 use crate::detections::Detection;
@@ -83,22 +84,23 @@ pub(super) struct Part<'a> {
 }
 
 impl<'a> Evidence<'a> {
-    /// Both sides on the same images, in the same order, and the candidate's evaluation on all of them.
+    /// Both sides on the same images, in the same order, and their evaluations on all of them.
     ///
     /// # Errors
     /// [`GateError::Evaluate`], where two images have the same id.
-    pub fn gather(
+    pub(super) fn gather(
         subject: Subject<'a>,
         candidate: &[Found<'a>],
         baseline: Option<&Baseline<'a>>,
-    ) -> Result<(Self, Evaluation), GateError> {
+    ) -> Result<(Self, Known<Evaluation>), GateError> {
         let found = baseline.and_then(|baseline| baseline.found);
         let images: Vec<usize> = (0..candidate.len()).collect();
         let mut whole = Part::new(&subject, None, &images, candidate, found);
         let evaluation = subject.evaluate(candidate)?;
         whole.candidate_table = evaluation.table();
-        whole.baseline_table = match found {
-            Some(found) => Some(subject.evaluate(found)?.table()),
+        let before = found.map(|found| subject.evaluate(found)).transpose()?;
+        whole.baseline_table = match &before {
+            Some(before) => Some(before.table()),
             None => baseline.and_then(|baseline| baseline.recorded).cloned(),
         };
         let mut parts = vec![whole];
@@ -111,6 +113,7 @@ impl<'a> Evidence<'a> {
             parts.push(part);
         }
         let units = parts[0].units.iter().max().map_or(0, |&last| last as usize + 1);
+        let evaluation = Known { baseline: before, candidate: evaluation };
         Ok((Self { subject, parts, units }, evaluation))
     }
 

@@ -3,6 +3,7 @@
 //! Deliberately absent: how metrics are computed, and what happens after a verdict. Only this
 //! module can make a [`Passed`], and only a `Passed` can be registered.
 
+mod analysis;
 mod evidence;
 mod fingerprint;
 mod judge;
@@ -15,6 +16,9 @@ pub mod stored;
 mod trial;
 mod why;
 
+pub use analysis::{
+    Analysis, ClassCurve, Confusion, ConfusionCell, GalleryImage, MATRIX_CLASSES, TruthBox,
+};
 pub use evidence::{Baseline, Evidence, Found, Subject};
 pub use fingerprint::Fingerprint;
 pub use judge::judge;
@@ -25,7 +29,7 @@ pub use policy::Policy;
 pub use snapshot::{Provenance, Recorded, SCHEMA, Snapshot};
 pub use statistics::Interval;
 pub use trial::{Assessment, Trial};
-pub use why::{ChangedImage, ClassThreshold, Sides, Why, why};
+pub use why::{ChangedImage, ClassThreshold, Sides, Why};
 
 use std::path::PathBuf;
 

@@ -1,8 +1,10 @@
 //! All that a candidate is judged by, but for the baseline; and the way from detections to a verdict, which
 //! is the same whoever asks.
 
+use super::analysis::{Analysis, Known, analysis};
 use super::evidence::{Baseline, Evidence, Found, Subject};
-use super::{GateError, Judgement, Policy, Snapshot, Why, judge, why};
+use super::why::{details_of, why};
+use super::{GateError, Judgement, Policy, Snapshot, Why, judge};
 use crate::config::GateConfig;
 use crate::dataset::{self, Dataset, ImageRecord, Slice};
 use crate::matching::practical::PracticalParams;
@@ -31,6 +33,8 @@ pub struct Assessment {
     pub judgement: Judgement,
     /// What is behind that, where the baseline's detections are known and comparable.
     pub why: Option<Why>,
+    /// What a person looks at; `None` where nothing but numbers is known.
+    pub analysis: Option<Analysis>,
 }
 
 impl<'d> Trial<'d> {
@@ -91,11 +95,40 @@ impl<'d> Trial<'d> {
         if let Some(baseline) = comparable {
             evidence.check(baseline, self.settings.numeric_noise)?;
         }
-        let candidate = Snapshot { metrics: evaluation.table(), ..candidate };
+        let metrics = evaluation.candidate.table();
+        let candidate = Snapshot { metrics, ..candidate };
         let judgement = judge(&candidate, baseline, &evidence, &self.policy, self.settings)?;
         let before = comparable.and_then(|baseline| baseline.found);
-        let why = before.map(|before| why(&self.subject(), before, found)).transpose()?;
-        Ok(Assessment { candidate, evaluation, judgement, why })
+        let (why, analysis) = self.explain(&evaluation, before, found)?;
+        let (evaluation, analysis) = (evaluation.candidate, Some(analysis));
+        Ok(Assessment { candidate, evaluation, judgement, why, analysis })
+    }
+
+    /// What is behind the numbers.
+    fn explain(
+        &self,
+        evaluation: &Known<Evaluation>,
+        before: Option<&[Found]>,
+        found: &[Found],
+    ) -> Result<(Option<Why>, Analysis), GateError> {
+        let subject = self.subject();
+        let details = Known {
+            baseline: before.map(|before| details_of(&subject, before)).transpose()?,
+            candidate: details_of(&subject, found)?,
+        };
+        let both = before.zip(details.baseline.as_ref());
+        let why = both.map(|(before, was)| {
+            why(
+                &subject,
+                (before, &was.operating_points),
+                (found, &details.candidate.operating_points),
+            )
+        });
+        let why = why.transpose()?;
+        let found = Known { baseline: before, candidate: found };
+        let analysis =
+            analysis(&subject, evaluation.as_ref(), details.as_ref(), found, why.as_ref());
+        Ok((why, analysis))
     }
 
     fn subject(&self) -> Subject<'_> {

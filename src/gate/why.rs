@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Found, GateError, Subject};
 use crate::matching::coco::CocoParams;
 use crate::metrics::calibration::{Calibration, CalibrationParams, calibration};
-use crate::metrics::details::{DetailParams, details};
+use crate::metrics::details::{DetailParams, Details, details};
 use crate::metrics::losses::{ImageLoss, largest_losses, losses, most_improved};
 use crate::metrics::operating_points::{ClassPoints, OperatingPoint};
 use crate::metrics::tide::{Tide, TideParams, tide};
@@ -65,7 +65,11 @@ pub struct ChangedImage {
 ///
 /// # Errors
 /// [`GateError::Why`], where they are not.
-pub fn why(subject: &Subject, baseline: &[Found], candidate: &[Found]) -> Result<Why, GateError> {
+pub(super) fn why(
+    subject: &Subject,
+    (baseline, points_before): (&[Found], &[ClassPoints]),
+    (candidate, points): (&[Found], &[ClassPoints]),
+) -> Result<Why, GateError> {
     let error = |error: &dyn std::error::Error| GateError::Why(error.to_string());
     let (categories, score_thr) = (subject.categories, subject.practical.score_thr);
     let tide =
@@ -80,7 +84,7 @@ pub fn why(subject: &Subject, baseline: &[Found], candidate: &[Found]) -> Result
     Ok(Why {
         tide: Sides { baseline: tide(baseline)?, candidate: tide(candidate)? },
         calibration: Sides { baseline: calibration(baseline)?, candidate: calibration(candidate)? },
-        best_f1: thresholds(subject, baseline, candidate)?,
+        best_f1: thresholds(points_before, points),
         worst: named(largest_losses(&changed, IMAGES)),
         improved: named(most_improved(&changed, IMAGES)),
         score_thr,
@@ -95,21 +99,19 @@ fn with_name(loss: &ImageLoss, images: &[Found]) -> ChangedImage {
     }
 }
 
-fn thresholds(
-    subject: &Subject,
-    baseline: &[Found],
-    candidate: &[Found],
-) -> Result<Vec<ClassThreshold>, GateError> {
-    let points = |side: &[Found]| {
-        let wanted = DetailParams { recalls: Vec::new(), ..DetailParams::default() };
-        let details = details(subject.categories, side, &wanted, &CocoParams::default());
-        Ok::<_, GateError>(details.map_err(|e| GateError::Why(e.to_string()))?.operating_points)
-    };
-    let classes = points(baseline)?.into_iter().zip(points(candidate)?);
-    let threshold = |(before, after): (ClassPoints, ClassPoints)| ClassThreshold {
+fn thresholds(baseline: &[ClassPoints], candidate: &[ClassPoints]) -> Vec<ClassThreshold> {
+    let threshold = |(before, after): (&ClassPoints, &ClassPoints)| ClassThreshold {
         category_id: after.category_id,
-        name: after.name,
+        name: after.name.clone(),
         sides: Sides { baseline: before.best_f1, candidate: after.best_f1 },
     };
-    Ok(classes.map(threshold).collect())
+    baseline.iter().zip(candidate).map(threshold).collect()
+}
+
+/// One side at IoU 0.5 and the practical protocol's score.
+pub(super) fn details_of(subject: &Subject, side: &[Found]) -> Result<Details, GateError> {
+    let score_thr = subject.practical.score_thr;
+    let wanted = DetailParams { score_thr, recalls: Vec::new(), ..DetailParams::default() };
+    let details = details(subject.categories, side, &wanted, &CocoParams::default());
+    details.map_err(|error| GateError::Why(error.to_string()))
 }

@@ -1,4 +1,5 @@
-//! A finished run as text: for terminals, as JSON for machines, as Markdown for pages, as SVG.
+//! A finished run as text: for terminals, as JSON for machines, as Markdown for pages, as SVG,
+//! as a page.
 //!
 //! Values in, text out; nothing is computed here.
 
@@ -6,6 +7,7 @@ pub mod cache_text;
 pub mod csv_table;
 pub mod curves;
 pub mod github;
+pub mod html;
 pub mod junit;
 pub mod markdown;
 pub mod metrics_text;
@@ -23,7 +25,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::failed;
 
-use crate::gate::{Assessment, Fingerprint, Found, Judgement, Provenance, Recorded, Snapshot, Why};
+use crate::gate::{
+    Analysis, Assessment, Fingerprint, Found, Judgement, Provenance, Recorded, Snapshot, Why,
+};
 use crate::matching::coco::CocoParams;
 use crate::matching::practical::PracticalParams;
 use crate::metrics::details::Details;
@@ -60,6 +64,13 @@ pub struct Report {
     /// What is behind it; `None` where the baseline's detections are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Why>,
+    /// What a page shows beside the numbers; `None` where nothing but numbers is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
+    /// The folder of the images, from the report's own folder, with `/`; `None` where it is not inside the
+    /// project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images_folder: Option<String>,
 }
 
 /// All that every version of a report has.
@@ -124,7 +135,7 @@ impl Report {
     /// What is reported of a judged candidate.
     pub fn of(assessment: Assessment, data: DataSummary, practical: PracticalParams) -> Self {
         let PracticalParams { score_thr, iou_thr } = practical;
-        let Assessment { candidate, evaluation, judgement, why } = assessment;
+        let Assessment { candidate, evaluation, judgement, why, analysis } = assessment;
         Self {
             schema: SCHEMA,
             checkpoint: candidate.provenance,
@@ -134,6 +145,8 @@ impl Report {
             evaluation,
             judgement,
             why,
+            analysis,
+            images_folder: None,
         }
     }
 

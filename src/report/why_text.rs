@@ -8,7 +8,7 @@ use super::Report;
 use super::terminal::{align_numbers, plain};
 use super::words::{signed, value};
 use crate::gate::{ChangedImage, ClassThreshold, Why};
-use crate::metrics::losses::FlipKind;
+use crate::metrics::losses::{Flip, FlipKind, ImageLoss};
 use crate::metrics::operating_points::OperatingPoint;
 use crate::shown::{self, count};
 
@@ -20,9 +20,7 @@ pub(super) fn text(why: &Why, report: &Report) -> String {
     if why.tide.baseline == why.tide.candidate && why.worst.is_empty() && why.improved.is_empty() {
         return String::new();
     }
-    let classes = report.evaluation.practical.per_class.iter();
-    let names: HashMap<i64, String> =
-        classes.map(|class| (class.category_id, shown::name(&class.name))).collect();
+    let names = class_names(report);
     let images = |title: &str, images: &[ChangedImage]| {
         if images.is_empty() {
             return String::new();
@@ -59,7 +57,7 @@ fn mistakes(why: &Why) -> Table {
     table
 }
 
-fn words(kind: &str) -> &str {
+pub(super) fn words(kind: &str) -> &str {
     match kind {
         "Cls" => "wrong class",
         "Loc" => "poor box",
@@ -73,30 +71,43 @@ fn words(kind: &str) -> &str {
     }
 }
 
+/// The classes' names by id.
+pub(super) fn class_names(report: &Report) -> HashMap<i64, String> {
+    let classes = report.evaluation.practical.per_class.iter();
+    classes.map(|class| (class.category_id, shown::name(&class.name))).collect()
+}
+
 /// `night/12.jpg: 3 more errors: missed person (0.91), new false car (0.88), ...`
 fn changed(image: &ChangedImage, names: &HashMap<i64, String>) -> String {
-    let errors = match image.loss.errors_change() {
+    let flips = image.loss.flips.iter().take(FEW);
+    let flips = flips.map(|one| flip(one, names)).collect::<Vec<_>>().join(", ");
+    let rest = if image.loss.flips.len() > FEW { ", ..." } else { "" };
+    format!("  {}: {}: {flips}{rest}\n", shown::name(&image.file_name), errors(&image.loss))
+}
+
+/// `3 more errors`
+pub(super) fn errors(loss: &ImageLoss) -> String {
+    match loss.errors_change() {
         0 => "as many errors, on other boxes".to_owned(),
         more @ 1.. => count(more as usize, "more error"),
         fewer => count(fewer.unsigned_abs() as usize, "fewer error"),
-    };
+    }
+}
+
+/// `missed person (0.91)`
+pub(super) fn flip(flip: &Flip, names: &HashMap<i64, String>) -> String {
     let name = |id: &i64| names.get(id).map_or("another class", String::as_str);
-    let flips = image.loss.flips.iter().take(FEW).map(|flip| {
-        let class = name(&flip.category_id);
-        let other = flip.other_category_id.as_ref().map_or("another class", name);
-        let said = match flip.kind {
-            FlipKind::Missed => format!("missed {class}"),
-            FlipKind::Mislabelled => format!("{class} taken for {other}"),
-            FlipKind::NewFalsePositive => format!("new false {class}"),
-            FlipKind::Found => format!("found {class}"),
-            FlipKind::Corrected => format!("{class} no longer taken for {other}"),
-            FlipKind::FalsePositiveGone => format!("false {class} gone"),
-        };
-        format!("{said} ({:.2})", flip.score)
-    });
-    let flips = flips.collect::<Vec<_>>().join(", ");
-    let rest = if image.loss.flips.len() > FEW { ", ..." } else { "" };
-    format!("  {}: {errors}: {flips}{rest}\n", shown::name(&image.file_name))
+    let class = name(&flip.category_id);
+    let other = flip.other_category_id.as_ref().map_or("another class", name);
+    let said = match flip.kind {
+        FlipKind::Missed => format!("missed {class}"),
+        FlipKind::Mislabelled => format!("{class} taken for {other}"),
+        FlipKind::NewFalsePositive => format!("new false {class}"),
+        FlipKind::Found => format!("found {class}"),
+        FlipKind::Corrected => format!("{class} no longer taken for {other}"),
+        FlipKind::FalsePositiveGone => format!("false {class} gone"),
+    };
+    format!("{said} ({:.2})", flip.score)
 }
 
 /// Calibration, and the thresholds that moved most.
@@ -129,7 +140,6 @@ fn scores(why: &Why) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::losses::{Flip, ImageLoss};
     use crate::metrics::tally::Tally;
 
     fn said(fp: [u64; 2]) -> String {

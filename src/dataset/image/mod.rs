@@ -7,16 +7,19 @@
 //! blended; an EXIF orientation is not applied; colour profiles and gamma are ignored; of an
 //! animation only the first frame counts.
 //!
-//! Deliberately absent: resizing and normalising (the model's own business), encoding, and every
+//! Deliberately absent: resizing and normalising (the model's own business), encoding (but for the
+//! pictures of a report, `thumbnail`), and every
 //! other format that Pillow reads.
 
 mod bmp;
 mod dimensions;
 mod jpeg;
 mod png;
+mod thumbnail;
 mod webp;
 
 pub use dimensions::{Dimensions, dimensions};
+pub use thumbnail::{Thumbnail, thumbnail};
 
 use std::path::{Path, PathBuf};
 

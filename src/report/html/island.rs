@@ -1,0 +1,237 @@
+//! What a page is made of, as one value: texts as they are shown, numbers as they are.
+//!
+//! Names are made safe for a reader's eye here ([`crate::shown`]); that they are no HTML is the page's part.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::gallery::{self, Image};
+use super::rows::{self, Row};
+use super::{Pictures, verdict};
+use crate::gate::{Analysis, Judgement, Verdict, Why};
+use crate::metrics::calibration::{Calibration, Reliability};
+use crate::report::{Report, sources, why_text, words};
+use crate::shown::{self, count};
+
+/// Everything that the script reads.
+#[derive(Debug, Serialize)]
+pub(super) struct Island {
+    verdict: Value,
+    subject: Value,
+    method: String,
+    next: Vec<Step>,
+    rows: Vec<Row>,
+    rows_left_out: bool,
+    has_baseline: bool,
+    has_intervals: bool,
+    confidence: f64,
+    score_thr: f64,
+    classes: Vec<String>,
+    curves: Vec<Value>,
+    calibration: Option<Value>,
+    thresholds: Vec<Value>,
+    tide: Vec<Value>,
+    confusion: Option<Value>,
+    images: Vec<Image>,
+    provenance: Vec<(String, String)>,
+}
+
+/// A sentence of what to do, and a command for it.
+#[derive(Debug, Serialize)]
+struct Step {
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<&'static str>,
+}
+
+pub(super) fn of(report: &Report, pictures: &Pictures) -> Island {
+    let Report { judgement, why, analysis, .. } = report;
+    let per_class = &report.evaluation.coco.per_class;
+    let ids: Vec<i64> = per_class.iter().map(|class| class.category_id).collect();
+    let (rows, rows_left_out) = rows::of(report);
+    let analysis = analysis.as_ref();
+    Island {
+        verdict: verdict_words(judgement),
+        subject: subject(report),
+        method: method(judgement),
+        next: next(judgement),
+        has_baseline: judgement.comparisons.iter().any(|c| c.baseline.is_some()),
+        has_intervals: judgement.comparisons.iter().any(|c| c.interval.is_some()),
+        rows,
+        rows_left_out,
+        confidence: judgement.method.confidence,
+        score_thr: report.settings.score_thr,
+        classes: per_class.iter().map(|class| shown::name(&class.name)).collect(),
+        curves: analysis.map(curves).unwrap_or_default(),
+        calibration: why.as_ref().map(|why| {
+            let (before, after) = (&why.calibration.baseline, &why.calibration.candidate);
+            json!({"baseline": calibration(before), "candidate": calibration(after)})
+        }),
+        thresholds: why.as_ref().map(thresholds).unwrap_or_default(),
+        tide: why.as_ref().map(tide).unwrap_or_default(),
+        confusion: analysis.map(|analysis| confusion(analysis, &ids)),
+        images: analysis
+            .map(|analysis| gallery::of(report, analysis, &ids, pictures))
+            .unwrap_or_default(),
+        provenance: sources(report)
+            .into_iter()
+            .map(|(name, fact)| (shown::line(&name), shown::line(&fact)))
+            .collect(),
+    }
+}
+
+fn verdict_words(judgement: &Judgement) -> Value {
+    let text = words::judgement(judgement);
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let rest = first.split_once([':', ' ']).map_or(first, |(_, rest)| rest).trim();
+    let lines: Vec<&str> = lines.map(str::trim).collect();
+    let (asides, reasons): (Vec<&str>, Vec<&str>) =
+        lines.iter().partition(|line| line.starts_with("warning: ") || line.starts_with("note: "));
+    json!({
+        "kind": verdict(judgement.verdict).split(' ').next(),
+        "title": verdict(judgement.verdict),
+        "sum": rest,
+        "reasons": reasons,
+        "asides": asides,
+    })
+}
+
+fn subject(report: &Report) -> Value {
+    let data = &report.data;
+    let skipped = |image: &crate::report::SkippedImage| {
+        json!([shown::name(&image.file_name), shown::line(&image.reason)])
+    };
+    json!({
+        "checkpoint": shown::line(&report.checkpoint.checkpoint),
+        "images": data.images,
+        "ground_truth": data.ground_truth,
+        "zero_area_boxes": data.zero_area_boxes,
+        "skipped": data.skipped_images.iter().map(skipped).collect::<Vec<_>>(),
+    })
+}
+
+fn method(judgement: &Judgement) -> String {
+    let method = &judgement.method;
+    if method.replicates == 0 {
+        return "There are no intervals: only the change on these images was judged.".to_owned();
+    }
+    let units = count(method.units, if method.grouped { "group of images" } else { "image" });
+    format!(
+        "Intervals say how far chance may move a change, at {} % confidence: both runs on {units}, resampled {} \
+         times.",
+        (method.confidence * 1e4).round() / 1e2,
+        method.replicates
+    )
+}
+
+/// What a reader can do now.
+fn next(judgement: &Judgement) -> Vec<Step> {
+    let step = |text: &str, command| Step { text: text.to_owned(), command };
+    let accept = Some("cargo xtask bless --force --reason \"why\"");
+    match judgement.verdict {
+        Verdict::Passed => vec![
+            step("Nothing has to be done: no judged metric fell too far.", None),
+            step(
+                "To make this run the new baseline, then commit the baseline:",
+                Some("cargo xtask bless --reason \"why\""),
+            ),
+        ],
+        Verdict::Regressed => vec![
+            step(
+                "Look at the pictures and the class that lost most. If it is a mistake, correct it and evaluate again.",
+                Some("cargo xtask eval"),
+            ),
+            step(
+                "If the loss is wanted, accept it with a reason, then commit the baseline:",
+                accept,
+            ),
+        ],
+        Verdict::Inconclusive => vec![
+            step(
+                "These images cannot tell whether it got worse. Evaluate more of them; the sentences above say how many \
+                 would settle it.",
+                Some("cargo xtask eval --max-images 0"),
+            ),
+            step("Or accept it with a reason, then commit the baseline:", accept),
+        ],
+        Verdict::Incomparable => vec![step(
+            "Nothing was judged. Evaluate the model that is to be compared with in the same way, or make this run \
+                 the baseline, then commit it:",
+            accept,
+        )],
+    }
+}
+
+fn curves(analysis: &Analysis) -> Vec<Value> {
+    let curve = |curve: &crate::gate::ClassCurve| {
+        json!({
+            "class": shown::name(&curve.name),
+            "baseline": curve.baseline,
+            "candidate": curve.candidate,
+        })
+    };
+    analysis.curves.iter().map(curve).collect()
+}
+
+fn calibration(side: &Calibration) -> Value {
+    let Reliability { detections, bins, .. } = &side.pooled;
+    let bin = |bin: &crate::metrics::calibration::Bin| {
+        json!([
+            bin.lower,
+            bin.upper,
+            bin.detections,
+            bin.true_positives,
+            bin.mean_score,
+            bin.precision
+        ])
+    };
+    json!({
+        "ece": side.ece,
+        "la_ece": side.la_ece,
+        "detections": detections,
+        "bins": bins.iter().map(bin).collect::<Vec<_>>(),
+    })
+}
+
+/// Class, and the score of the best F1 before and after.
+fn thresholds(why: &Why) -> Vec<Value> {
+    let at = |side: &Option<crate::metrics::operating_points::OperatingPoint>| {
+        side.map(|point| json!([point.score_thr, point.tally.f1]))
+    };
+    let class = |class: &crate::gate::ClassThreshold| {
+        let (before, after) = (at(&class.sides.baseline), at(&class.sides.candidate));
+        json!({"class": shown::name(&class.name), "baseline": before, "candidate": after})
+    };
+    why.best_f1.iter().map(class).collect()
+}
+
+fn tide(why: &Why) -> Vec<Value> {
+    let (before, after) = (&why.tide.baseline, &why.tide.candidate);
+    let counts = before.counts.named().into_iter().zip(after.counts.named());
+    let kinds = before.dap.named().into_iter().zip(after.dap.named()).zip(counts);
+    let kind = |(((kind, before), (_, after)), ((_, were), (_, are)))| {
+        json!({
+            "kind": why_text::words(kind),
+            "baseline": before,
+            "candidate": after,
+            "counts": [were, are],
+            "special": kind == "FalsePos" || kind == "FalseNeg",
+        })
+    };
+    kinds.map(kind).collect()
+}
+
+fn confusion(analysis: &Analysis, ids: &[i64]) -> Value {
+    let confusion = &analysis.confusion;
+    let place = |id: Option<i64>| id.map(|id| ids.iter().position(|&other| other == id));
+    let cell = |cell: &crate::gate::ConfusionCell| {
+        json!([place(cell.truth), place(cell.prediction), cell.baseline, cell.candidate])
+    };
+    json!({
+        "iou_thr": confusion.iou_thr,
+        "score_thr": confusion.score_thr,
+        "is_whole": confusion.classes.len() <= crate::gate::MATRIX_CLASSES,
+        "cells": confusion.cells.iter().map(cell).collect::<Vec<_>>(),
+    })
+}
