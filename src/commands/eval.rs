@@ -85,8 +85,7 @@ pub(crate) fn conclude(
     let assessment = trial.assess(candidate, &images, baseline.as_ref())?;
     let skipped = skipped(dataset, &results);
     let candidate = report::for_review(&assessment);
-    let mut report = Report::of(assessment, DataSummary::of(&images, skipped), practical(config));
-    report.images_folder = page::images_folder(config);
+    let report = Report::of(assessment, DataSummary::of(&images, skipped), practical(config));
     say(&if quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
     write_report(config, &report.to_json()?, &images)?;
     page::write(config, &report)?;

@@ -82,17 +82,3 @@ fn pictures(
     };
     gallery.par_iter().map(picture).collect()
 }
-
-/// Where the images are, from the report's folder: the same on every machine that has the project.
-pub(crate) fn images_folder(config: &Config) -> Option<String> {
-    let inside = |path: &Path| path.strip_prefix(&config.root).ok().map(Path::to_owned);
-    let (report, images) = (inside(config.report.parent()?)?, inside(&config.images)?);
-    let is_plain = |path: &Path| path.components().all(|c| matches!(c, Component::Normal(_)));
-    if !is_plain(&report) || !is_plain(&images) {
-        return None;
-    }
-    let up = report.components().map(|_| "..".to_owned());
-    let down = images.components().map(|part| part.as_os_str().to_str().map(str::to_owned));
-    let parts: Option<Vec<String>> = up.map(Some).chain(down).collect();
-    parts.map(|parts| parts.join("/"))
-}

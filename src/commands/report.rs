@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use detgate::config::{ReportFlags, ReportForm};
+use detgate::config::{ReportFlags, ReportForm, images_around};
 use detgate::report::{self, Report, csv_table, github, junit, markdown, terminal};
 
 use super::page;
@@ -20,9 +20,8 @@ pub(crate) fn run(flags: &ReportFlags, cwd: &Path) -> anyhow::Result<()> {
         ReportForm::Github => github::annotations(&report),
         ReportForm::Csv => csv_table::per_class(&report)?,
         ReportForm::Html => {
-            let recorded = report.images_folder.as_ref().zip(from.parent());
-            let recorded = recorded.map(|(images, folder)| folder.join(images));
-            let images = flags.images.as_ref().map(|images| cwd.join(images)).or(recorded);
+            let named = flags.images.as_ref().map(|images| cwd.join(images));
+            let images = named.or_else(|| images_around(from.parent()?));
             page::of_folder(&report, images.as_deref())?
         }
         ReportForm::Json => report.to_json()?,

@@ -383,7 +383,7 @@ pub struct ReportFlags {
     /// Write it there instead of printing it
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// The folder of the images, for the pictures of the form html [default: where eval had them]
+    /// The folder of the images, for the pictures of the form html [default: those of the project around the report]
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
 }

@@ -421,6 +421,16 @@ fn root(flags: &ProjectFlags, cwd: &Path) -> Result<PathBuf, ConfigError> {
     }
 }
 
+/// The folder of the images of the project that `place` is in, if it is in one that has them.
+pub fn images_around(place: &Path) -> Option<PathBuf> {
+    let root = project::find_root(place).ok()?;
+    let settings = settings::read(&root).ok()?;
+    match settings.data.images {
+        Some(folder) => Some(root.join(folder)),
+        None => images(&project::read_project(&root).ok()?.val_dir, &root, &mut Vec::new()).ok(),
+    }
+}
+
 /// A path out of a flag, relative to where it was typed, or else out of the settings.
 fn rebase(flag: Option<&PathBuf>, cwd: &Path, setting: &Path, root: &Path) -> PathBuf {
     flag.map_or_else(|| root.join(setting), |path| cwd.join(path))

@@ -67,10 +67,6 @@ pub struct Report {
     /// What a page shows beside the numbers; `None` where nothing but numbers is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<Analysis>,
-    /// The folder of the images, from the report's own folder, with `/`; `None` where it is not inside the
-    /// project.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub images_folder: Option<String>,
 }
 
 /// All that every version of a report has.
@@ -146,7 +142,6 @@ impl Report {
             judgement,
             why,
             analysis,
-            images_folder: None,
         }
     }
 
