@@ -292,8 +292,10 @@ impl Config {
         };
         let images = match path(&flags.images, &settings.data.images) {
             Some(folder) => folder,
-            None if needs_images => images(&project.val_dir, &root, &mut notices)?,
-            None => root.join(&project.val_dir),
+            None => match images(&project.val_dir, &root, &mut notices) {
+                Err(error) if needs_images => return Err(error),
+                found => found.unwrap_or_else(|_| root.join(&project.val_dir)),
+            },
         };
         let default_truth = || {
             root.join(format!("data/processed/coco_{}_val.json", project.target_classes.join("_")))
