@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use detgate::config::{ReportFlags, ReportForm, images_around};
+use detgate::config::{ReportFlags, ReportForm, images_of_project};
 use detgate::report::{self, Report, csv_table, github, junit, markdown, terminal};
 
 use super::page;
@@ -21,7 +21,7 @@ pub(crate) fn run(flags: &ReportFlags, cwd: &Path) -> anyhow::Result<()> {
         ReportForm::Csv => csv_table::per_class(&report)?,
         ReportForm::Html => {
             let named = flags.images.as_ref().map(|images| cwd.join(images));
-            let images = named.or_else(|| images_around(from.parent()?));
+            let images = named.or_else(|| images_of_project(from.parent()?));
             page::of_folder(&report, images.as_deref())?
         }
         ReportForm::Json => report.to_json()?,

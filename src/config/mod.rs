@@ -292,10 +292,10 @@ impl Config {
         };
         let images = match path(&flags.images, &settings.data.images) {
             Some(folder) => folder,
-            None => match images(&project.val_dir, &root, &mut notices) {
-                Err(error) if needs_images => return Err(error),
-                found => found.unwrap_or_else(|_| root.join(&project.val_dir)),
-            },
+            None if needs_images => images(&project.val_dir, &root, &mut notices)?,
+            // Then they are only shown, where they are there.
+            None => images(&project.val_dir, &root, &mut Vec::new())
+                .unwrap_or_else(|_| root.join(&project.val_dir)),
         };
         let default_truth = || {
             root.join(format!("data/processed/coco_{}_val.json", project.target_classes.join("_")))
@@ -423,16 +423,6 @@ fn root(flags: &ProjectFlags, cwd: &Path) -> Result<PathBuf, ConfigError> {
     }
 }
 
-/// The folder of the images of the project that `place` is in, if it is in one that has them.
-pub fn images_around(place: &Path) -> Option<PathBuf> {
-    let root = project::find_root(place).ok()?;
-    let settings = settings::read(&root).ok()?;
-    match settings.data.images {
-        Some(folder) => Some(root.join(folder)),
-        None => images(&project::read_project(&root).ok()?.val_dir, &root, &mut Vec::new()).ok(),
-    }
-}
-
 /// A path out of a flag, relative to where it was typed, or else out of the settings.
 fn rebase(flag: Option<&PathBuf>, cwd: &Path, setting: &Path, root: &Path) -> PathBuf {
     flag.map_or_else(|| root.join(setting), |path| cwd.join(path))
@@ -452,6 +442,16 @@ fn shard(
     let name = format!("reports/shards/{}-of-{}.shard", shard.index(), shard.count());
     let file = rebase(flags.shard_file.as_ref(), cwd, Path::new(&name), root);
     Ok(Some(ShardConfig { shard, file }))
+}
+
+/// The folder of the images of the project in which `folder` is, where there is one: what is shown of a
+/// report that was written there.
+pub fn images_of_project(folder: &Path) -> Option<PathBuf> {
+    let root = project::find_root(folder).ok()?;
+    match settings::read(&root).ok()?.data.images {
+        Some(images) => Some(root.join(images)),
+        None => images(&project::read_project(&root).ok()?.val_dir, &root, &mut Vec::new()).ok(),
+    }
 }
 
 fn images(recorded: &str, root: &Path, notices: &mut Vec<String>) -> Result<PathBuf, ConfigError> {

@@ -1,35 +1,17 @@
 //! A browser without a window, where there is one.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+pub(crate) use super::chromium::browser;
+use super::chromium::skipped;
 
 /// How long a page may take to say what is waited for: it asks its server for one thing after another.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The longest time that a page's own clock is let run, milliseconds.
 const LONGEST: u32 = 64_000;
-
-/// `DETGATE_CHROMIUM`, or a Chromium of this machine; `None` after saying that the test is skipped.
-pub(crate) fn browser() -> Option<PathBuf> {
-    let named =
-        std::env::var_os("DETGATE_CHROMIUM").filter(|name| !name.is_empty()).map(PathBuf::from);
-    let folders: Vec<PathBuf> =
-        std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
-    let found = || {
-        let names = ["chromium", "chromium-browser", "google-chrome"];
-        names
-            .iter()
-            .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
-            .find(|path| path.is_file())
-    };
-    let program = named.or_else(found);
-    if program.is_none() {
-        skipped("Chromium: install it, or name it in DETGATE_CHROMIUM");
-    }
-    program
-}
 
 /// Whether a server has pages: the smallest MLflow has none. Without, says that the test is skipped.
 pub(crate) fn has_pages(server: &str) -> bool {
@@ -39,11 +21,6 @@ pub(crate) fn has_pages(server: &str) -> bool {
         skipped("an MLflow that has its web pages");
     }
     has_pages
-}
-
-fn skipped(needed: &str) {
-    let name = std::thread::current().name().unwrap_or("test").to_owned();
-    let _ = writeln!(std::io::stderr(), "skipped: {name} needs {needed}");
 }
 
 /// A browser on one server's pages.

@@ -7,6 +7,8 @@
 
 mod aliases;
 mod browser;
+#[path = "../common/chromium.rs"]
+mod chromium;
 mod databases;
 mod faults;
 mod http;

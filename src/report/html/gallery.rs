@@ -44,6 +44,9 @@ struct Flip {
     class: f64,
     /// It is a loss.
     worse: bool,
+    /// It is about an object, not about a false positive.
+    of_object: bool,
+    score: f64,
     bbox: [f64; 4],
 }
 
@@ -115,6 +118,11 @@ impl View<'_> {
                 flip.kind,
                 FlipKind::Missed | FlipKind::Mislabelled | FlipKind::NewFalsePositive
             ),
+            of_object: !matches!(
+                flip.kind,
+                FlipKind::NewFalsePositive | FlipKind::FalsePositiveGone
+            ),
+            score: flip.score,
             bbox: flip.bbox.into(),
         };
         changed.loss.flips.iter().map(flip).collect()

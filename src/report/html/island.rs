@@ -84,7 +84,10 @@ fn verdict_words(judgement: &Judgement) -> Value {
     let text = words::judgement(judgement);
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();
-    let rest = first.split_once([':', ' ']).map_or(first, |(_, rest)| rest).trim();
+    // `REGRESSED: 2 of 7 judged metrics`, but `INCOMPARABLE with the baseline`.
+    let rest = first
+        .split_once(": ")
+        .map_or("This run cannot be compared with the baseline", |(_, rest)| rest);
     let lines: Vec<&str> = lines.map(str::trim).collect();
     let (asides, reasons): (Vec<&str>, Vec<&str>) =
         lines.iter().partition(|line| line.starts_with("warning: ") || line.starts_with("note: "));

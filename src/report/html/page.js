@@ -3,6 +3,8 @@
 const SIGNS = { passed: "✓", regressed: "✕", inconclusive: "?", cannot: "!" };
 const TITLES = { passed: "Passed", regressed: "Regressed", inconclusive: "Inconclusive", cannot: "Cannot be compared" };
 
+const ENDS = { passed: "", regressed: " do not hold", inconclusive: " cannot be told on these images", cannot: "" };
+
 function drawVerdict(place) {
   const { kind, sum, reasons, asides } = data.verdict;
   document.body.dataset.verdict = kind;
@@ -10,7 +12,7 @@ function drawVerdict(place) {
   place.append(
     el("p", { class: "brand" }, "detgate · ", el("span", { class: "file" }, checkpoint), ` on ${counted(images, "image", "images")} with ${counted(boxes, "box", "boxes")}`),
     el("h1", {}, el("span", { class: `badge ${kind}`, "aria-hidden": "true" }, SIGNS[kind]), TITLES[kind]),
-    el("p", { class: "sum" }, sum.charAt(0).toUpperCase() + sum.slice(1), "."));
+    el("p", { class: "sum" }, `${sum}${ENDS[kind]}.`));
   const shown = reasons.slice(0, 6).map((reason) => el("li", {}, reason));
   place.append(el("ul", { class: "reasons" }, shown));
   if (reasons.length > 6) {
@@ -42,24 +44,34 @@ function hardestHit() {
     `: its AP50 went from ${fixed(row.baseline, 3)} to ${fixed(row.candidate, 3)} (`, change(row.change, signed(row.change, 3)), `)${sure}.`];
 }
 
-/// The picture that shows the loss best: of the class that lost most, before and after.
-function drawLead(place) {
+/// The loss that shows best: an object of the class that lost most, which the baseline found with the highest score.
+function tellingLoss() {
   const row = lowestClass();
-  const worse = data.images.filter((image) => image.kind === "worse" && image.baseline);
-  if (data.verdict.kind === "passed" || !worse.length) return;
-  const ofClass = row ? data.classes.indexOf(row.class) : -1;
-  const flips = (image) => image.flips.filter((flip) => flip.worse && flip.class === ofClass).length;
-  const image = worse.reduce((best, other) => (flips(other) > flips(best) ? other : best));
+  const place = row ? data.classes.indexOf(row.class) : -1;
+  const losses = data.images.filter((image) => image.kind === "worse" && image.baseline)
+    .flatMap((image) => image.flips.filter((flip) => flip.worse).map((flip) => ({ image, flip })));
+  // On a picture with few other mistakes it is seen at once.
+  const weight = ({ image, flip }) => 4 * (flip.class === place) + 2 * flip.of_object + flip.score -
+    0.15 * image.candidate.filter((dt) => dt[5] >= view.score).length;
+  return losses.reduce((best, other) => (best && weight(best) >= weight(other) ? best : other), null);
+}
+
+function drawLead(place) {
+  const loss = data.verdict.kind === "passed" ? null : tellingLoss();
+  if (!loss) { place.remove(); return; }
+  const { image, flip } = loss;
+  const region = around(image, flip.bbox);
   const pane = (side, title) => {
     const layers = { truth: true, baseline: side === "baseline", candidate: side === "candidate" };
     const { tp, fp, fn } = matched(image.truth, image[side], view.score);
-    return el("figure", {}, el("figcaption", {}, el("strong", {}, title), el("span", { class: "quiet" }, ` ${tp} found, ${fp} wrong, ${fn} missed`)), canvas(image, layers, false));
+    return el("figure", {}, el("figcaption", {}, el("strong", {}, title), el("br"), el("span", { class: "quiet" }, `${tp} found, ${fp} wrong, ${fn} missed`)), canvas(image, layers, true, region));
   };
   const index = data.images.indexOf(image);
-  place.append(el("div", { class: "panes" }, pane("baseline", "Baseline"), pane("candidate", "Candidate")),
-    el("p", { class: "told" }, el("strong", { class: "file" }, image.name), `: ${image.flips.slice(0, 4).map((flip) => flip.text).join(", ")}. `,
-      el("button", { type: "button", onclick: () => look(index) }, "Look closer"), " ", el("a", { href: "#pictures" }, "All pictures")),
-    image.missing ? el("p", { class: "quiet" }, `No picture: ${image.missing}.`) : legend(["truth", "ground truth"], ["missed", "missed"], ["baseline", "baseline"], ["candidate", "candidate"]));
+  place.append(el("p", { class: "told" }, "What it looks like, on a part of ", el("strong", { class: "file" }, image.name), ": ", el("strong", { class: "worse" }, flip.text)),
+    el("div", { class: "panes" }, pane("baseline", "Baseline"), pane("candidate", "Candidate")),
+    legend(["truth", "ground truth"], ["missed", "missed"], ["baseline", "baseline"], ["candidate", "candidate"]),
+    el("p", { class: "quiet" }, image.missing ? `No picture: ${image.missing}.` : ""),
+    el("p", {}, el("button", { type: "button", onclick: () => look(index) }, "Look closer"), "  ", el("a", { href: "#pictures" }, "All pictures")));
 }
 
 function drawNext(section) {

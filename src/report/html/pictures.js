@@ -16,9 +16,12 @@ function className(place) {
 
 function boxLabel(picture, box, text, kind, side, scale) {
   const size = 12 * scale;
+  // On a part of a picture the names of what lies mostly outside would pile up at its edge.
+  const inside = box[0] >= picture.left && box[0] < picture.right && box[1] >= picture.top && box[1] < picture.bottom;
+  if (picture.isPart && !inside) return null;
   const below = side === "baseline";
-  const y = below ? Math.min(picture.tall - 2 * scale, box[1] + box[3] + size) : Math.max(size, box[1] - 3 * scale);
-  const x = Math.max(0, Math.min(box[0], picture.wide - text.length * size * 0.56));
+  const y = below ? Math.min(picture.bottom - 2 * scale, box[1] + box[3] + size) : Math.max(picture.top + size, box[1] - 3 * scale);
+  const x = Math.max(picture.left, Math.min(box[0], picture.right - text.length * size * 0.56));
   return svg("text", { x, y, class: `label ${kind}`, "font-size": size, "stroke-width": size / 3.2 }, text);
 }
 
@@ -27,11 +30,19 @@ function rectangle(box, kind) {
   return [svg("rect", { ...shape, class: "casing" }), svg("rect", { ...shape, class: `box ${kind}` })];
 }
 
-/// The boxes of the layers that are on. Labels say what is wrong; all say it where `all` is set.
-function overlay(image, layers, all, wide, tall) {
+/// Whether this box is what differs between the sides; at another score than that of the comparison, and without
+/// a baseline, every mistake is.
+function differs(image, box) {
+  if (!image.flips.length || view.score !== data.score_thr) return true;
+  return image.flips.some((flip) => flip.bbox.every((side, k) => side === box[k]));
+}
+
+/// The boxes of the layers that are on. Labels say what is wrong and differs between the sides; all say it where `all`
+/// is set.
+function overlay(image, layers, all, [left, top, wide, tall], isPart) {
   // Letters are as tall on the screen whatever the picture's size is.
-  const scale = Math.max(wide, tall) / (all ? 900 : 420);
-  const size = { wide, tall };
+  const scale = Math.max(wide, tall) / (all && !isPart ? Math.min(900, document.documentElement.clientWidth) : 340);
+  const size = { isPart, left, top, right: left + wide, bottom: top + tall };
   const shapes = [];
   const labels = [];
   const side = layers.candidate ? "candidate" : "baseline";
@@ -42,7 +53,7 @@ function overlay(image, layers, all, wide, tall) {
       const missed = judged && (layers.candidate || layers.baseline) && judged.gts[g] === "missed";
       shapes.push(...rectangle(gt, missed ? "truth missed" : "truth"));
       const what = gt[5] & CROWD ? `crowd of ${className(gt[4])}` : className(gt[4]);
-      if (missed) labels.push(boxLabel(size, gt, `missed ${what}`, "missed", "truth", scale));
+      if (missed && (all || differs(image, gt))) labels.push(boxLabel(size, gt, `missed ${what}`, "missed", "truth", scale));
       else if (all && view.labels && !layers.candidate && !layers.baseline) labels.push(boxLabel(size, gt, what, "truth", "truth", scale));
     });
   }
@@ -54,13 +65,13 @@ function overlay(image, layers, all, wide, tall) {
       const wrong = dts[d] === "fp";
       shapes.push(...rectangle(dt, `${name}${wrong ? " wrong" : ""}`));
       const both = layers.baseline && layers.candidate;
-      const told = wrong ? name === "candidate" || !both || all : all && (name === "candidate" || !both);
+      const told = all ? wrong || name === "candidate" || !both : wrong ? (name === "candidate" || !both) && differs(image, dt) : false;
       if (view.labels && told) {
         labels.push(boxLabel(size, dt, `${wrong ? "✕ " : ""}${className(dt[4])} ${dt[5].toFixed(2)}`, name, name, scale));
       }
     });
   }
-  return svg("svg", { viewBox: `0 0 ${wide} ${tall}`, class: "overlay", "aria-hidden": "true" }, shapes, labels);
+  return svg("svg", { viewBox: `${left} ${top} ${wide} ${tall}`, class: "overlay", "aria-hidden": "true" }, shapes, labels);
 }
 
 /// As large as the picture or, without one, as what is on it.
@@ -69,13 +80,25 @@ function extent(image) {
   return [image.width || far(0), image.height || far(1)];
 }
 
-function canvas(image, layers, all) {
+/// The picture, or the part of it that `region` tells, and the boxes on it.
+function canvas(image, layers, all, region) {
   const [wide, tall] = extent(image);
+  const part = region || [0, 0, wide, tall];
   const frame = el("div", { class: image.picture ? "canvas" : "canvas plain" });
-  frame.style.aspectRatio = `${wide} / ${tall}`;
-  if (image.picture) frame.append(el("img", { src: image.picture, alt: "", decoding: "async", draggable: "false" }));
-  frame.append(overlay(image, layers, all, wide, tall));
+  frame.style.aspectRatio = `${part[2]} / ${part[3]}`;
+  const boxes = overlay(image, layers, all, part, Boolean(region));
+  if (image.picture && region) boxes.prepend(svg("image", { href: image.picture, x: 0, y: 0, width: wide, height: tall, preserveAspectRatio: "none" }));
+  else if (image.picture) frame.append(el("img", { src: image.picture, alt: "", decoding: "async", draggable: "false" }));
+  frame.append(boxes);
   return frame;
+}
+
+/// A box with what is around it: at least half of the picture's shorter side.
+function around(image, box) {
+  const [wide, tall] = extent(image);
+  const side = Math.min(wide, tall, Math.max(0.5 * Math.min(wide, tall), 1.7 * Math.max(box[2], box[3])));
+  const from = (start, length, whole) => Math.max(0, Math.min(whole - side, start + length / 2 - side / 2));
+  return [from(box[0], box[2], wide), from(box[1], box[3], tall), side, side];
 }
 
 function counts(image) {

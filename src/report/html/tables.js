@@ -43,8 +43,10 @@ function scaleOf(rows) {
 /// How sure a change is, in words.
 function sureness(row) {
   const p = row.judged && row.judged.p;
-  if (p === null || p === undefined) return "";
-  return p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
+  if (row.state === "broken" && p !== null && p !== undefined) return p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
+  if (!row.interval) return "";
+  if (row.interval[0] === 0 && row.interval[1] === 0) return "no change";
+  return isSure(row) ? "beyond chance" : "may be chance";
 }
 
 function judgedTable() {
@@ -94,7 +96,8 @@ function explorer(section, rows, columns, filterName) {
   heads.push(["verdict", (row) => row.state || ""]);
   const body = el("tbody");
   const told = el("p", { class: "quiet", "aria-live": "polite" });
-  const headCells = heads.map(([name]) => el("th", { scope: "col" },
+  const numbers = ["baseline", "candidate", "change"];
+  const headCells = heads.map(([name]) => el("th", { scope: "col", class: numbers.includes(name) ? "number" : null },
     el("button", { type: "button", onclick: () => sort(name) }, name, el("span", { class: "arrow", "aria-hidden": "true" }))));
 
   function sort(name) {
