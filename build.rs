@@ -27,8 +27,17 @@ const SOURCES: [&str; 5] = [
     "src/model",
 ];
 /// Crates that do so too.
-const CRATES: [&str; 8] =
-    ["flate2", "half", "image-webp", "mozjpeg", "mozjpeg-sys", "png", "tch", "torch-sys"];
+const CRATES: [&str; 9] = [
+    "flate2",
+    "half",
+    "image-webp",
+    "mozjpeg",
+    "mozjpeg-sys",
+    "png",
+    "safetensors",
+    "tch",
+    "torch-sys",
+];
 
 /// FNV-1a over the sources and over the versions of the crates.
 fn inference_sources() -> u64 {

@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime};
 use detgate::checkpoint::{Checkpoint, CheckpointError, Dtype, load, newest};
 use proptest::prelude::*;
 
+/// A file by its name, `.pt` where it has no ending.
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoint").join(format!("{name}.pt"))
+    let name = if name.contains('.') { name.to_owned() } else { format!("{name}.pt") };
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoint").join(name)
 }
 
 fn read(name: &str) -> Checkpoint {
@@ -30,7 +32,13 @@ fn refusal(name: &str) -> String {
 
 #[test]
 fn every_element_type_becomes_float32() {
-    let checkpoint = read("dtypes");
+    for name in ["dtypes", "dtypes.safetensors"] {
+        every_element_type_of(name);
+    }
+}
+
+fn every_element_type_of(file: &str) {
+    let checkpoint = read(file);
     let types = [
         ("float16", Dtype::F16),
         ("bfloat16", Dtype::BF16),
@@ -90,7 +98,11 @@ fn training_leftovers_are_read_past_whatever_the_pickle_protocol() {
 #[test]
 fn keys_may_be_text_and_a_data_parallel_prefix_is_taken_off() {
     assert_eq!(read("text_keys").classes, read("busy").classes);
-    assert_eq!(read("data_parallel").state_dict.keys().collect::<Vec<_>>(), ["weight"]);
+    for name in ["data_parallel", "data_parallel.safetensors"] {
+        let checkpoint = read(name);
+        assert_eq!(checkpoint.state_dict.keys().collect::<Vec<_>>(), ["weight"]);
+        assert_eq!(values(&checkpoint, "weight"), (vec![2, 2], vec![0., 1., 2., 3.]));
+    }
     assert_eq!(read("bare").classes, None);
 }
 
@@ -115,7 +127,12 @@ fn files_that_are_no_checkpoints_say_what_they_are() {
     };
     assert!(error(b"").ends_with("is empty; copy it again"));
     assert!(error(b"version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));
-    assert!(error(b"<!DOCTYPE html>").contains("not a file that torch.save writes"));
+    assert!(error(b"<!DOCTYPE html>").contains("no file that torch.save writes"));
+    let tensors = std::fs::read(fixture("dtypes.safetensors")).unwrap();
+    assert!(error(&tensors[..tensors.len() - 1]).contains("not a whole safetensors file"));
+    assert!(error(&tensors[..64]).contains("not a whole safetensors file"));
+    assert!(error(b"\x02\0\0\0\0\0\0\0{}").contains("holds no tensor"));
+    assert!(refusal("float8.safetensors").contains("weight of the type F8_E4M3"));
     let whole = std::fs::read(fixture("busy")).unwrap();
     assert!(error(&whole[..whole.len() / 2]).contains("cut short"));
     assert!(matches!(load(Path::new("/no/such.pt")), Err(CheckpointError::Read { .. })));
@@ -136,9 +153,12 @@ fn the_newest_best_checkpoint_wins() {
     let wanted = touch("best_a_new.pt", 5);
     touch("last.pt", 0);
     touch("best_new.ckpt", 0);
+    touch("model.safetensors", 0);
     assert_eq!(newest(folder.path()).unwrap(), wanted);
     let equally_old = touch("best_b.pt", 5);
     assert_eq!(newest(folder.path()).unwrap(), equally_old);
+    let newer = touch("best_c.safetensors", 4);
+    assert_eq!(newest(folder.path()).unwrap(), newer);
 }
 
 proptest! {
@@ -147,7 +167,7 @@ proptest! {
     /// Whatever happens to a file on its way, reading it ends, and not in a panic.
     #[test]
     fn damaged_files_never_panic(
-        name in prop::sample::select(vec!["busy", "protocol_4", "views", "dtypes"]),
+        name in prop::sample::select(vec!["busy", "protocol_4", "views", "dtypes", "dtypes.safetensors"]),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {

@@ -22,6 +22,38 @@ fn the_demo_passes_against_its_committed_baseline() {
 }
 
 #[test]
+fn the_same_weights_in_safetensors_find_the_same() {
+    use detgate::checkpoint::{Dtype, load};
+    use safetensors::tensor::TensorView;
+    let demo = Demo::small();
+    assert_eq!(demo.eval(&[]).code(), 4);
+    let found = || std::fs::read(demo.path("reports/evaluation.detections.json")).unwrap();
+    let expected = found();
+    let weights = load(&demo.path("models/local_checkpoints/best_demo.pt")).unwrap().state_dict;
+    let view = |(name, tensor): (&String, &detgate::checkpoint::Tensor)| {
+        let dtype = match tensor.dtype() {
+            Dtype::F32 => safetensors::Dtype::F32,
+            Dtype::I64 => safetensors::Dtype::I64,
+            other => panic!("{name} is {other:?}"),
+        };
+        let bytes = tensor.as_contiguous_bytes().unwrap().to_vec();
+        (name.clone(), dtype, tensor.shape().to_vec(), bytes)
+    };
+    let views: Vec<_> = weights.iter().map(view).collect();
+    let views = views.iter().map(|(name, dtype, shape, bytes)| {
+        (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    let packed = safetensors::serialize(views, None).unwrap();
+    std::fs::remove_dir_all(demo.path("models/local_checkpoints")).unwrap();
+    std::fs::create_dir(demo.path("models/local_checkpoints")).unwrap();
+    std::fs::write(demo.path("models/local_checkpoints/best_demo.safetensors"), packed).unwrap();
+    let ran = demo.eval(&[]);
+    assert_eq!(ran.code(), 4, "{}", ran.stderr());
+    assert!(ran.stdout().starts_with("best_demo.safetensors on 4 images"), "{}", ran.stdout());
+    assert!(expected == found(), "other detections");
+}
+
+#[test]
 fn the_damaged_checkpoint_is_refused_and_bless_refuses_it_too() {
     let demo = Demo::whole();
     let ran = demo.eval(&["--checkpoint", "models/damaged/best_damaged.pt"]);

@@ -94,6 +94,27 @@ const NAMES: [&str; 12] =
 
 /// From text to text nothing is lost: every bit of pycocotools' numbers is in the JSON.
 #[test]
+fn results_in_several_files_are_one() {
+    let files = Files::small();
+    let whole = files.stdout(&["--format", "json"]);
+    let all: Vec<Value> =
+        serde_json::from_slice(&std::fs::read(files.path("dt.json")).unwrap()).unwrap();
+    for (name, part) in [("a.json", &all[..1]), ("b.json", &all[1..]), ("empty.json", &[])] {
+        files.write(name, json!(part).to_string());
+    }
+    let run = |names: &[&str]| {
+        files
+            .detgate(&[&["metrics", "--gt", "gt.json", "--format", "json", "--dt"], names].concat())
+    };
+    for names in [&["b.json", "a.json"][..], &["a.json", "--dt", "empty.json", "b.json"]] {
+        let output = run(names);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), whole, "{names:?}");
+    }
+    let missing = files.explained(&run(&["a.json", "none.json"]));
+    assert!(missing.contains("none.json"), "{missing}");
+}
+
+#[test]
 fn the_recorded_data_sets_give_pycocotools_numbers_from_files_too() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/metrics");
     let mut compared = 0;

@@ -81,7 +81,7 @@ fn what_passed_is_registered_and_what_regressed_is_not() {
          'config/labelmap.json', 'config/project_config.json', 'model_ckpt/MLmodel', \
          'model_ckpt/best_demo.pt', 'plots/precision_recall.svg', 'plots/precision_recall_1_person.svg', \
          'plots/precision_recall_3_car.svg', 'plots/precision_recall_5_airplane.svg', \
-         'reports/evaluation.json']"
+         'reports/evaluation.html', 'reports/evaluation.json']"
     );
 
     let again = eval(&demo, &python, &[]);

@@ -1,10 +1,8 @@
 //! The zip file around a checkpoint: which record lies where.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Cursor;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
@@ -22,23 +20,8 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// Maps the file and reads its directory, nothing else.
-    pub(super) fn open(path: &Path) -> std::io::Result<Result<Self, String>> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Ok(Err("is not a file; name the .pt file itself".to_owned()));
-        }
-        if metadata.len() == 0 {
-            return Ok(Err("is empty; copy it again".to_owned()));
-        }
-        // SAFETY: the map is read only. A file that is cut short while it is evaluated would end the
-        // process; there is no way to exclude that short of copying every checkpoint.
-        let map = Arc::new(unsafe { Mmap::map(&file)? });
-        Ok(Self::read(map))
-    }
-
-    fn read(map: Arc<Mmap>) -> Result<Self, String> {
+    /// Reads the directory of a mapped file, nothing else.
+    pub(super) fn read(map: Arc<Mmap>) -> Result<Self, String> {
         recognise(&map)?;
         let damaged = |error: zip::result::ZipError| {
             format!("is not a whole zip archive ({error}); copy it again, it may be cut short")
@@ -94,7 +77,10 @@ fn recognise(bytes: &[u8]) -> Result<(), String> {
         return Err("is a Git LFS pointer, not the file itself; run `git lfs pull`".to_owned());
     }
     if !bytes.starts_with(b"PK") {
-        return Err("is not a file that torch.save writes; name the checkpoint itself".to_owned());
+        return Err(
+            "is no file that torch.save writes, and no safetensors file; name the checkpoint itself"
+                .to_owned(),
+        );
     }
     Ok(())
 }

@@ -1,16 +1,21 @@
-//! Finds and reads `.pt` files, without Python and without executing anything in them.
+//! Finds and reads `.pt` and `.safetensors` files, without Python and without executing anything in them.
 //!
-//! A file is a zip archive with a pickle and one record per storage. The pickle is read by a machine
+//! What `torch.save` writes is a zip archive with a pickle and one record per storage. The pickle is read by a machine
 //! that can only build data (`pickle`), out of names on a list (`rebuild`); tensors are views of the
-//! memory-mapped file (`tensor`). Deliberately absent: what the tensors mean, which is `model`'s.
+//! memory-mapped file (`tensor`), as are those of `safetensors`. Deliberately absent: what the tensors mean, which is `model`'s.
 
 mod archive;
 mod pickle;
 mod rebuild;
+mod safetensors;
 mod tensor;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::Mmap;
 
 use crate::files::failed;
 
@@ -32,7 +37,7 @@ pub enum CheckpointError {
         error: std::io::Error,
     },
     /// There is no checkpoint to choose.
-    #[error("no best_*.pt in {}; train a model, or pass --checkpoint", .0.display())]
+    #[error("no best_*.pt or best_*.safetensors in {}; train a model, or pass --checkpoint", .0.display())]
     None(PathBuf),
     /// It is not what `torch.save` writes, or holds what it must not.
     #[error("{} {what}", path.display())]
@@ -67,7 +72,7 @@ pub struct ClassMap {
     pub internal_to_name: BTreeMap<i64, String>,
 }
 
-/// The `best_*.pt` in `folder` that was modified last; of equally old ones the last by name.
+/// The `best_*.pt` or `best_*.safetensors` in `folder` that was modified last; of equally old ones the last by name.
 ///
 /// # Errors
 /// [`CheckpointError::None`] when there is none, [`CheckpointError::Read`] when the folder cannot be
@@ -85,7 +90,8 @@ pub fn newest(folder: &Path) -> Result<PathBuf, CheckpointError> {
     for entry in entries {
         let path = entry.map_err(read)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with("best_") && name.ends_with(".pt") && path.is_file() {
+        let is_checkpoint = name.ends_with(".pt") || name.ends_with(".safetensors");
+        if name.starts_with("best_") && is_checkpoint && path.is_file() {
             let modified = path.metadata().and_then(|m| m.modified()).map_err(read)?;
             newest = newest.max(Some((modified, path)));
         }
@@ -93,19 +99,35 @@ pub fn newest(folder: &Path) -> Result<PathBuf, CheckpointError> {
     newest.map(|(_, path)| path).ok_or_else(|| CheckpointError::None(folder.to_owned()))
 }
 
-/// Reads a checkpoint: a dict with `model_state_dict`, `target_classes`, `coco_to_internal` and
+/// Reads a checkpoint: a state dict in safetensors' format; or of `torch.save` a dict with `model_state_dict`, `target_classes`, `coco_to_internal` and
 /// `internal_to_name`, or a bare state dict. The file is mapped, not copied; other entries are read
 /// past.
 ///
 /// # Errors
 /// [`CheckpointError`], naming `path` and what is wrong with it.
 pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
-    let archive = Archive::open(path)
-        .map_err(|error| CheckpointError::Read { path: path.to_owned(), error })?;
-    let parsed = archive.and_then(|archive| parse(&archive));
+    let map = map(path).map_err(|error| CheckpointError::Read { path: path.to_owned(), error })?;
+    let parsed = map.and_then(|map| match safetensors::recognise(&map) {
+        true => Ok((without_module(safetensors::read(&map)?), None)),
+        false => parse(&Archive::read(map)?),
+    });
     let (state_dict, classes) =
         parsed.map_err(|what| CheckpointError::Invalid { path: path.to_owned(), what })?;
     Ok(Checkpoint { path: path.to_owned(), state_dict, classes })
+}
+
+fn map(path: &Path) -> std::io::Result<Result<Arc<Mmap>, String>> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(Err("is not a file; name the .pt file itself".to_owned()));
+    }
+    if metadata.len() == 0 {
+        return Ok(Err("is empty; copy it again".to_owned()));
+    }
+    // SAFETY: the map is read only. A file that is cut short while it is evaluated would end the
+    // process; there is no way to exclude that short of copying every checkpoint.
+    Ok(Ok(Arc::new(unsafe { Mmap::map(&file)? })))
 }
 
 impl rebuild::Storages for Archive {
@@ -145,14 +167,19 @@ fn state_dict(pickle: &Pickle, entries: &[(Id, Id)]) -> Result<StateDict, String
         };
         tensors.insert(name.to_owned(), tensor.clone());
     }
+    Ok(without_module(tensors))
+}
+
+/// Takes off what `DataParallel` puts before every name.
+fn without_module(tensors: StateDict) -> StateDict {
     let parallel = tensors.keys().all(|name| name.starts_with("module."));
-    Ok(match parallel {
+    match parallel {
         true => tensors
             .into_iter()
             .map(|(name, tensor)| (name["module.".len()..].to_owned(), tensor))
             .collect(),
         false => tensors,
-    })
+    }
 }
 
 const CLASS_KEYS: [&str; 3] = ["target_classes", "coco_to_internal", "internal_to_name"];

@@ -114,6 +114,22 @@ impl Tensor {
         Ok(Self { dtype, shape, strides, offset, bytes })
     }
 
+    /// A view of elements in C order, checked as [`Tensor::view`] does.
+    pub(super) fn contiguous(
+        bytes: Bytes,
+        dtype: Dtype,
+        shape: Vec<usize>,
+    ) -> Result<Self, String> {
+        let count = shape.iter().try_fold(1_usize, |count, &n| count.checked_mul(n));
+        if count.is_none_or(|count| count > MOST_ELEMENTS) {
+            return Err(format!(
+                "has a tensor of shape {shape:?}, which is larger than any model's"
+            ));
+        }
+        let strides = contiguous_strides(&shape);
+        Self::view(bytes, dtype, 0, shape, strides)
+    }
+
     /// Length of each dimension; empty for a scalar.
     pub fn shape(&self) -> &[usize] {
         &self.shape

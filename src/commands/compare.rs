@@ -27,10 +27,11 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
     );
     let (dataset, before, after) = (dataset?, before?, after?);
     let (before, after) = (before.by_image(&dataset.images), after.by_image(&dataset.images));
-    require_known_images(&config.baseline, config.skip_unknown_images, &before)?;
-    require_known_images(&config.candidate, config.skip_unknown_images, &after)?;
+    let files = (config.baseline.display(), config.candidate.display());
+    require_known_images(&files.0, config.skip_unknown_images, &before)?;
+    require_known_images(&files.1, config.skip_unknown_images, &after)?;
     let (before, after) = (before.on(&dataset.images), after.on(&dataset.images));
-    note_unlisted(&dataset, &[(&config.baseline, &before), (&config.candidate, &after)]);
+    note_unlisted(&dataset, &[(&files.0, &before), (&files.1, &after)]);
     let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
     let trial = Trial::new(&config.gate, practical, &dataset, dataset.images.iter().collect())?;
     trial.notices().for_each(note);

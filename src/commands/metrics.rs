@@ -1,7 +1,8 @@
 //! `detgate metrics`: ground truth and detections from disk, COCO's numbers to standard output.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -35,15 +36,16 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
     let mut clock = Clock { last: Instant::now(), enabled: config.timings };
     let (dataset, results) = rayon::join(
         || ground_truth(&config.gt, reader_fixes(&config)),
-        || coco_results::read(&config.dt),
+        || coco_results::read_all(&config.dt),
     );
     let (dataset, results) = (dataset?, results?);
     clock.lap("parse");
     let by_image = results.by_image(&dataset.images);
-    require_known_images(&config.dt, config.skip_unknown_images, &by_image)?;
+    let files = named(&config.dt);
+    require_known_images(&files, config.skip_unknown_images, &by_image)?;
     let views: Vec<View> =
         std::iter::zip(&dataset.images, by_image.images.iter().map(AsRef::as_ref)).collect();
-    note_unlisted(&dataset, &[(&config.dt, &views)]);
+    note_unlisted(&dataset, &[(&files, &views)]);
     if config.rules == Rules::Coco && dataset.federation.is_some() {
         note("the ground truth is an LVIS file; --lvis counts by its rules");
     }
@@ -111,9 +113,18 @@ fn evaluate(
     Ok(Numbers::Lvis { settings, metrics })
 }
 
+/// What results files are called together.
+fn named(files: &[PathBuf]) -> String {
+    match files {
+        [] => String::new(),
+        [file] => file.display().to_string(),
+        [first, others @ ..] => format!("{} and {} others", first.display(), others.len()),
+    }
+}
+
 /// pycocotools stops there too: results and ground truth that do not belong together are a mistake.
 pub(crate) fn require_known_images(
-    path: &Path,
+    file: &dyn Display,
     skip: bool,
     by_image: &ByImage,
 ) -> anyhow::Result<()> {
@@ -121,7 +132,7 @@ pub(crate) fn require_known_images(
         bail!(
             "{}: several images of the ground truth are called {}; name them with their folders, \
              or by their ids",
-            path.display(),
+            file,
             shown::name(&name.to_string())
         );
     }
@@ -136,13 +147,13 @@ pub(crate) fn require_known_images(
     bail!(
         "{}: {what}, among others on image {first}; are the two files of the same data set? \
          pass --skip-unknown-images to leave them out",
-        path.display()
+        file
     )
 }
 
 /// Says what is in the files and not counted, which pycocotools passes over in silence. `sides` are the
 /// results files with what they hold.
-pub(crate) fn note_unlisted(dataset: &Dataset, sides: &[(&Path, &[View])]) {
+pub(crate) fn note_unlisted(dataset: &Dataset, sides: &[(&dyn Display, &[View])]) {
     let mut listed: Vec<i64> = dataset.categories.iter().map(|category| category.id).collect();
     listed.sort_unstable();
     let tell = |what: &str, ids: Vec<i64>| {
@@ -155,15 +166,15 @@ pub(crate) fn note_unlisted(dataset: &Dataset, sides: &[(&Path, &[View])]) {
         }
     };
     tell("annotations", dataset.unlisted().map(|truth| truth.category_id).collect());
-    for (path, views) in sides {
+    for (file, views) in sides {
         let detections = match sides.len() {
             1 => "detections".to_owned(),
-            _ => format!("detections in {}", path.display()),
+            _ => format!("detections in {file}"),
         };
         let dts = views.iter().flat_map(|(_, dts)| dts.iter().map(|dt| dt.category_id));
         tell(&detections, dts.filter(|id| listed.binary_search(id).is_err()).collect());
         if views.iter().all(|(_, dts)| dts.is_empty()) {
-            note(&format!("there are no detections in {}", path.display()));
+            note(&format!("there are no detections in {file}"));
         }
     }
 }

@@ -13,14 +13,17 @@ use rayon::prelude::*;
 
 /// The page beside the JSON report of an evaluation.
 pub(crate) fn write(config: &Config, report: &Report) -> anyhow::Result<()> {
-    let path = config.report.with_extension("html");
-    if !config.html || path == config.report {
-        return remove(config);
-    }
+    let Some(path) = path(config) else { return remove(config) };
     let text = of_folder(report, Some(&config.images))?;
     report::write(&path, &text).with_context(|| {
         format!("cannot write the page {}; pass --report FILE or --no-html", path.display())
     })
+}
+
+/// Where the page goes; `None` where none is wanted.
+pub(crate) fn path(config: &Config) -> Option<PathBuf> {
+    let path = config.report.with_extension("html");
+    (config.html && path != config.report).then_some(path)
 }
 
 /// Takes away the page of an earlier run: nobody shall take it for that of the report beside it.

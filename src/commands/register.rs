@@ -135,10 +135,11 @@ fn publication(
 ) -> anyhow::Result<registry::Publication> {
     let evaluation = &run.report.evaluation;
     let summary = report::version_page::summary(run.report, &baseline::name(config));
+    let reports: Vec<PathBuf> =
+        std::iter::once(config.report.clone()).chain(super::page::path(config)).collect();
     let files = registry::Files {
         checkpoint: run.model_file,
-        // A report for people, once there is one, stands beside the JSON.
-        reports: std::slice::from_ref(&config.report),
+        reports: &reports,
         detections: run.stored,
         plots: &report::curves::drawings(&evaluation.coco, &CocoParams::default()),
     };

@@ -17,7 +17,7 @@ pub struct MetricsConfig {
     /// Ground truth: a COCO or LVIS file, a YOLO or Pascal VOC folder.
     pub gt: PathBuf,
     /// COCO results.
-    pub dt: PathBuf,
+    pub dt: Vec<PathBuf>,
     /// The rules.
     pub rules: Rules,
     /// All classes are one.
@@ -91,7 +91,7 @@ impl MetricsConfig {
         unit("--score-thr", details.score_thr)?;
         let config = Self {
             gt: cwd.join(&flags.gt),
-            dt: cwd.join(&flags.dt),
+            dt: flags.dt.iter().map(|path| cwd.join(path)).collect(),
             rules: if flags.lvis { Rules::Lvis } else { Rules::Coco },
             class_agnostic: flags.class_agnostic,
             fixes: flags.fix.unwrap_or_default(),

@@ -143,7 +143,7 @@ pub enum ConfigError {
 pub enum ModelSource {
     /// This checkpoint.
     Checkpoint(PathBuf),
-    /// The newest `best_*.pt` in this folder.
+    /// The newest `best_*.pt` or `best_*.safetensors` in this folder.
     Newest(PathBuf),
     /// An exported TorchScript detector.
     TorchScript(PathBuf, LabelKind),

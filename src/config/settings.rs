@@ -51,9 +51,9 @@ impl Default for Data {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Model {
-    /// The checkpoint; by default the newest best_*.pt in checkpoint_dir.
+    /// The checkpoint; by default the newest best_*.pt or best_*.safetensors in checkpoint_dir.
     pub(super) checkpoint: Option<PathBuf>,
-    /// Where the newest best_*.pt is looked for.
+    /// Where the newest best_*.pt or best_*.safetensors is looked for.
     pub(super) checkpoint_dir: PathBuf,
     /// An exported TorchScript detector, evaluated instead of a checkpoint.
     pub(super) torchscript: Option<PathBuf>,

@@ -198,6 +198,18 @@ pub fn read(path: &Path) -> Result<Results, ResultsError> {
     Ok(Results { pieces })
 }
 
+/// Reads several results files as one, whose order makes no difference between images.
+///
+/// # Errors
+/// As [`read`], for the first file that has one.
+pub fn read_all(paths: &[PathBuf]) -> Result<Results, ResultsError> {
+    let mut pieces = Vec::new();
+    for path in paths {
+        pieces.extend(read(path)?.pieces);
+    }
+    Ok(Results { pieces })
+}
+
 impl Piece {
     /// With room for what so many bytes hold, so that it need not grow and be copied. Entries are
     /// seldom shorter than 70 bytes.

@@ -150,7 +150,7 @@ const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 60.0;
-const TOP: f64 = 40.0;
+const TOP: f64 = 60.0;
 
 /// Two panels, seconds and gigabytes over images, on logarithmic axes: what grows in proportion is a line of
 /// slope one.
@@ -169,7 +169,7 @@ fn drawing(measured: &[Measured]) -> String {
             x + 10.0
         );
     }
-    let (width, height) = (2.0 * (LEFT + WIDTH) + 50.0, TOP + HEIGHT + 50.0);
+    let (width, height) = (2.0 * (LEFT + WIDTH) + 70.0, TOP + HEIGHT + 50.0);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{legend}{panels}</svg>\n"
@@ -185,7 +185,7 @@ fn panel(
     let (low, high) = (f64::from(*decades.start()), f64::from(*decades.end()));
     let x = |images: usize| shift + LEFT + WIDTH * ((images as f64).log10() - 4.0) / 2.0;
     let y = |value: f64| TOP + HEIGHT * (high - value.max(1e-9).log10().max(low)) / (high - low);
-    let mut svg = format!(r#"<text x="{}" y="{}">{title}</text>"#, shift + LEFT, TOP - 6.0) + "\n";
+    let mut svg = format!(r#"<text x="{}" y="{}">{title}</text>"#, shift + LEFT, TOP - 10.0) + "\n";
     for decade in decades {
         let (value, line) = (10_f64.powi(decade), y(10_f64.powi(decade)));
         let (left, right) = (shift + LEFT, shift + LEFT + WIDTH);
@@ -245,7 +245,7 @@ mod tests {
         };
         let measured = SIZES.map(at);
         let svg = drawing(&measured);
-        assert!(svg.contains(r#"points="60.0,265.0 270.0,190.0 480.0,115.0""#), "{svg}");
+        assert!(svg.contains(r#"points="60.0,285.0 270.0,210.0 480.0,135.0""#), "{svg}");
         let table = table(&measured);
         assert!(table.contains("| 1000000 | metrics "), "{table}");
         assert!(table.contains(" 100.00 | 200.00 |    1.00 | "), "{table}");
