@@ -28,7 +28,18 @@ fn ray_gets_a_driver() {
     let text = dry(&demo, &["ray", "--shards", "2", "--address", "auto", "--dry-run"]);
     let (command, driver) = text.split_once('\n').unwrap();
     insta::assert_snapshot!(command);
-    assert!(driver.ends_with("\nDRIVER\n") && driver.contains("ray.remote"), "{driver}");
+    assert!(driver.contains("ray.remote"), "{driver}");
+    let (_, merge) = driver.split_once("\nDRIVER\n").unwrap();
+    insta::assert_snapshot!("ray_merges_behind_it", merge);
+}
+
+/// Python's own exit code for whatever goes wrong is that of a model that has regressed.
+#[test]
+fn a_driver_that_fails_is_no_verdict() {
+    let demo = Demo::small();
+    let ran = demo.run(&["launch", "ray", "--shards", "2", "--python", "false"]);
+    assert_eq!(ran.code(), 2, "{}", ran.stderr());
+    assert!(ran.stderr().contains("Ray did not run all shares"), "{}", ran.stderr());
 }
 
 #[test]
