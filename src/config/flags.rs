@@ -108,7 +108,7 @@ pub struct EvalFlags {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
     pub gate: GateFlags,
-    /// The checkpoint [default: the newest best_*.pt in models/local_checkpoints]
+    /// The checkpoint [default: the newest best_*.pt or .safetensors in models/local_checkpoints]
     #[arg(long, value_name = "FILE", conflicts_with = "torchscript")]
     pub checkpoint: Option<PathBuf>,
     /// Evaluate an exported TorchScript detector instead of a checkpoint
@@ -429,9 +429,9 @@ pub struct MetricsFlags {
     /// Ground truth: a COCO or LVIS file (also .gz or .zst), a YOLO or Pascal VOC folder
     #[arg(long, value_name = "PATH")]
     pub gt: PathBuf,
-    /// Detections: a COCO results file (also .gz or .zst)
-    #[arg(long, value_name = "FILE")]
-    pub dt: PathBuf,
+    /// Detections: COCO results files (also .gz or .zst), together those of all images
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub dt: Vec<PathBuf>,
     /// How to print the numbers
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: OutputFormat,
