@@ -32,6 +32,7 @@ fn the_same_weights_in_safetensors_find_the_same() {
     let weights = load(&demo.path("models/local_checkpoints/best_demo.pt")).unwrap().state_dict;
     let view = |(name, tensor): (&String, &detgate::checkpoint::Tensor)| {
         let dtype = match tensor.dtype() {
+            Dtype::F16 => safetensors::Dtype::F16,
             Dtype::F32 => safetensors::Dtype::F32,
             Dtype::I64 => safetensors::Dtype::I64,
             other => panic!("{name} is {other:?}"),
