@@ -224,6 +224,11 @@ fn reached(
     };
     settings.timeouts.request = variables.request_timeout.unwrap_or(settings.timeouts.request);
     settings.retries.max = variables.max_retries.unwrap_or(settings.retries.max);
+    settings.multipart.enabled = variables.multipart;
+    settings.multipart.insecure_tls = variables.insecure_store_tls;
+    let multipart = &mut settings.multipart;
+    multipart.minimum = variables.multipart_minimum.unwrap_or(multipart.minimum);
+    multipart.part = variables.multipart_part.unwrap_or(multipart.part);
     // Jobs that failed together must not come back together.
     settings.retries.seed = u64::from(std::process::id());
     settings.migrate = reach.migrate;
