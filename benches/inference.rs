@@ -75,10 +75,9 @@ fn convolutions(criterion: &mut Criterion) {
 }
 
 fn isas() -> Vec<Isa> {
-    Isa::available()
-        .into_iter()
-        .filter(|&isa| isa != Isa::Portable || isa == Isa::detect())
-        .collect()
+    let available = Isa::available().into_iter();
+    let worthwhile = available.filter(|&isa| isa != Isa::Portable || isa == Isa::detect());
+    worthwhile.chain(Isa::bf16()).collect()
 }
 
 fn box_head(criterion: &mut Criterion) {

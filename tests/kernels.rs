@@ -212,6 +212,41 @@ fn linear_layers_are_as_exact_as_float32_allows() {
     }
 }
 
+fn to_bf16(value: f32) -> f32 {
+    half::bf16::from_f32(value).to_f32()
+}
+
+/// Only the factors are rounded: of numbers that bfloat16 has, the products are as exact as ever.
+#[test]
+fn products_of_bfloat16_round_the_factors_and_nothing_else() {
+    let Some(isa) = Isa::bf16() else {
+        eprintln!("skipped: this processor has no AVX512_BF16");
+        return;
+    };
+    for (shape, size) in [
+        (shape(256, 64, 1, 1), (25, 34)),
+        (shape(200, 2048, 1, 1), (5, 7)),
+        (shape(128, 128, 3, 2), (20, 17)),
+        (shape(130, 40, 1, 2), (9, 11)),
+        (shape(128, 3, 7, 2), (33, 50)),
+        (shape(129, 5, 3, 1), (11, 4)),
+        (shape(161, 63, 3, 1), (1, 1)),
+        (shape(512, 512, 3, 1), (3, 5)),
+        (shape(128, 1, 1, 1), (3, 5)),
+    ] {
+        let case = Case::new(shape, size);
+        let rounded = Case {
+            input: case.input.iter().copied().map(to_bf16).collect(),
+            kernel: case.kernel.iter().map(|&v| f64::from(to_bf16(v as f32))).collect(),
+            ..Case::new(shape, size)
+        };
+        let found = case.run(isa, Algorithm::Direct, false);
+        let what = format!("{shape:?} {size:?}");
+        assert_close(&what, errors(&found, &rounded.exact()), 5e-6, 6e-7);
+        assert_close(&what, errors(&found, &case.exact()), 2e-2, 4e-3);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

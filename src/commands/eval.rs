@@ -71,7 +71,7 @@ pub(crate) fn conclude(
     let stored = Stored::pack(images.iter().map(|(image, found)| (image.id, *found)))?;
     let candidate = Snapshot {
         schema: gate::SCHEMA,
-        fingerprint: Fingerprint::of_run(config, dataset, &results, form.input_size),
+        fingerprint: Fingerprint::of_run(config, dataset, &results, &form),
         provenance,
         recorded: origin::recorded(&config.root),
         detections_blake3: Some(stored.digest().to_owned()),

@@ -147,6 +147,9 @@ pub struct EvalFlags {
     /// The epsilon of the model's batch normalisation
     #[arg(long, value_name = "EPS", allow_hyphen_values = true)]
     pub norm_eps: Option<f64>,
+    /// Numbers that the model's products are made of
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<Precision>,
     /// Images evaluated at once, each on one thread; 0 for one per core
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub workers: Option<usize>,
@@ -203,6 +206,7 @@ pub struct EvalFlags {
 #[command(
     mut_arg("torchscript_labels", |arg| arg.hide(true)),
     mut_arg("detections", |arg| arg.hide(true)),
+    mut_arg("precision", |arg| arg.hide(true)),
     mut_arg("workers", |arg| arg.hide(true)),
     mut_arg("skip_bad_images", |arg| arg.hide(true)),
     mut_arg("no_cache", |arg| arg.hide(true)),
@@ -314,6 +318,28 @@ pub enum LabelKind {
     Category,
     /// The label map's internal ids, 1..n.
     Internal,
+}
+
+/// In which numbers the products of a model's layers are computed.
+#[derive(
+    Debug,
+    Default,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// float32.
+    #[default]
+    F32,
+    /// Factors of bfloat16, sums of float32, where the processor has AVX512_BF16 and it costs little accuracy.
+    Bf16,
 }
 
 /// `detgate registry`.

@@ -32,7 +32,7 @@ pub use environment::{Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
     BlessFlags, CacheCommand, Cli, Command, CompareFlags, CompareFormat, EvalFlags, GateFlags,
-    LabelKind, LaunchCommand, MergeFlags, MetricsFlags, OutputFormat, ProjectFlags,
+    LabelKind, LaunchCommand, MergeFlags, MetricsFlags, OutputFormat, Precision, ProjectFlags,
     RegistryCommand, RegistryFlags, RegistryPlace, ReportFlags, ReportForm, SchemaFlags, SchemaOf,
     SharesFlags,
 };
@@ -215,6 +215,8 @@ pub struct Config {
     pub shard: Option<ShardConfig>,
     /// Worker threads, at least 1.
     pub workers: usize,
+    /// In which numbers the model's products are computed.
+    pub precision: Precision,
     /// What is kept of earlier runs.
     pub cache: CacheConfig,
     /// Go on past images that cannot be decoded.
@@ -329,6 +331,7 @@ impl Config {
                 max_size: flags.max_size.or(settings.model.max_size),
                 norm_eps: flags.norm_eps.or(settings.model.norm_eps),
             },
+            precision: flags.precision.unwrap_or(settings.model.precision),
             workers,
             skip_bad_images: flags.skip_bad_images || settings.inference.skip_bad_images,
             score_thr: flags.score_thr.unwrap_or(settings.practical.score_thr),

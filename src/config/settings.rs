@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::Cache;
 use super::gate::Gate;
-use super::{ConfigError, LabelKind, mistakes};
+use super::{ConfigError, LabelKind, Precision, mistakes};
 
 /// Settings of detgate for one project. Every key has a default; paths are relative to the project.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -69,6 +69,9 @@ pub(super) struct Model {
     /// Epsilon of the model's batch normalisation; by default torchvision's for the architecture, 1e-5 or 1e-3.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub(super) norm_eps: Option<f64>,
+    /// In which numbers the products of the model's layers are computed; a baseline is only compared with runs of the
+    /// same.
+    pub(super) precision: Precision,
 }
 
 impl Default for Model {
@@ -81,6 +84,7 @@ impl Default for Model {
             min_size: None,
             max_size: None,
             norm_eps: None,
+            precision: Precision::F32,
         }
     }
 }

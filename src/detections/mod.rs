@@ -4,6 +4,7 @@
 
 pub mod coco_results;
 
+use crate::config::Precision;
 use crate::dataset::{Bbox, image::RgbImage};
 
 /// One box that a detector reports. All numbers are finite.
@@ -38,6 +39,8 @@ pub struct ModelForm {
     pub input_size: Option<(usize, usize)>,
     /// Epsilon of batch normalisation, where it is not in the file.
     pub norm_eps: Option<f64>,
+    /// In which numbers its products are computed.
+    pub precision: Precision,
 }
 
 /// Why a detector could not run on an image.

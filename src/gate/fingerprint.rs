@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::dataset::Dataset;
+use crate::detections::ModelForm;
 use crate::inference::ImageResult;
 use crate::matching::practical::PracticalParams;
 
@@ -14,6 +15,10 @@ const PROTOCOL: &str = "coco: pycocotools 2.0.11; practical: 1";
 
 /// A fact that cannot be known; it is said, and compared with nothing.
 const NOT_KNOWN: &str = "not known";
+
+/// The fact that is recorded only where it is not [`USUAL_PRECISION`].
+const PRECISION: &str = "precision";
+const USUAL_PRECISION: &str = "f32";
 
 /// Named facts about a run: digests of the ground truth and images, thresholds, the class map,
 /// preprocessing. Two runs are comparable when every fact is equal.
@@ -24,12 +29,11 @@ pub struct Fingerprint(BTreeMap<String, String>);
 impl Fingerprint {
     /// The facts of a run: what was evaluated, how it was given to the model, what was counted.
     /// The model itself is not among them: it is what is compared.
-    /// `input_size` is the model's `min_size` and `max_size`, pixels, where images are resized to these.
     pub fn of_run(
         config: &Config,
         dataset: &Dataset,
         results: &[ImageResult],
-        input_size: Option<(usize, usize)>,
+        form: &ModelForm,
     ) -> Self {
         let skipped = results.iter().filter(|result| result.outcome.is_err()).count();
         let mut fingerprint = Self::default();
@@ -40,12 +44,15 @@ impl Fingerprint {
         let values = match digest_of_images(dataset, results) {
             Some(digest) => {
                 // Until detgate read other checkpoints, it recorded these for every model.
-                let (min_size, max_size) = input_size.unwrap_or((800, 1333));
+                let (min_size, max_size) = form.input_size.unwrap_or((800, 1333));
                 [digest.to_hex().to_string(), min_size.to_string(), max_size.to_string()]
             }
             None => facts.map(|_| NOT_KNOWN.to_owned()),
         };
         std::iter::zip(facts, values).for_each(|(name, value)| fingerprint.record(name, value));
+        if form.precision == Precision::Bf16 {
+            fingerprint.record(PRECISION, "bf16");
+        }
         fingerprint
     }
 
@@ -89,7 +96,8 @@ impl Fingerprint {
             })
             .map(|name| {
                 let side = |facts: &BTreeMap<String, String>| {
-                    facts.get(name).map_or_else(|| "not recorded".to_owned(), Clone::clone)
+                    let missing = if name == PRECISION { USUAL_PRECISION } else { "not recorded" };
+                    facts.get(name).map_or_else(|| missing.to_owned(), Clone::clone)
                 };
                 format!("{name}: baseline {}, candidate {}", side(&self.0), side(&candidate.0))
             })

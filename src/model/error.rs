@@ -43,6 +43,16 @@ pub enum ModelError {
         /// Both sides, pixels.
         size: u32,
     },
+    /// bfloat16 was asked for.
+    #[error(
+        "this processor has no AVX512_BF16, which precision bf16 needs; evaluate with --precision f32"
+    )]
+    NoBf16,
+    /// bfloat16 was asked for where detgate does not compute.
+    #[error(
+        "precision bf16 is for checkpoints: a TorchScript file decides itself in what it computes; leave the precision at f32"
+    )]
+    TorchScriptPrecision,
     /// A parameter has another shape than the rest of the state dict implies.
     #[error("parameter {name} has the shape {found:?}, expected {expected}")]
     Shape {

@@ -17,6 +17,7 @@ use super::threads::init_thread;
 use super::transform::{Transform, resize_boxes};
 use super::weights::Weights;
 use crate::checkpoint::StateDict;
+use crate::config::Precision;
 use crate::dataset::{Bbox, image::RgbImage};
 use crate::detections::{DetectError, Detection, Detector};
 
@@ -47,6 +48,8 @@ pub struct FasterRcnnSettings {
     /// How many classes the checkpoint's class map names, background included, if it has one. A box
     /// predictor of another size is then refused.
     pub num_classes: Option<usize>,
+    /// In which numbers products are computed.
+    pub precision: Precision,
 }
 
 impl FasterRcnnSettings {
@@ -94,6 +97,7 @@ impl FasterRcnnSettings {
             rpn_score_thr: 0.0,
             norm_eps: 1e-5,
             num_classes: None,
+            precision: Precision::F32,
         }
     }
 
@@ -196,7 +200,7 @@ impl FasterRcnn {
         settings.check()?;
         init_thread()?;
         let _no_grad = tch::no_grad_guard();
-        let weights = Weights::new(weights);
+        let weights = Weights::new(weights).computed_in(settings.precision)?;
         let eps = settings.norm_eps;
         let backbone = Backbone::load(&weights, eps)?;
         check_levels(Fpn::levels(&weights), backbone.strides().len())?;

@@ -8,7 +8,7 @@ use super::{
     TorchScriptDetector,
 };
 use crate::checkpoint::{self, Checkpoint, CheckpointError, ClassMap};
-use crate::config::{Config, LabelKind, LabelMap, ModelSource, Preprocessing};
+use crate::config::{Config, LabelKind, LabelMap, ModelSource, Precision};
 use crate::detections::{Detector, ModelForm};
 use crate::files::failed;
 
@@ -98,7 +98,7 @@ pub fn open(config: &Config) -> Result<Opened, LoadError> {
     let of_model = |error| LoadError::Model { path: path.clone(), error };
     let architecture = Architecture::recognise(&checkpoint.state_dict).map_err(of_model)?;
     let (labels, num_classes) = labels(&checkpoint, architecture, config)?;
-    let settings = settings(architecture, &checkpoint, config.preprocessing, num_classes);
+    let settings = settings(architecture, &checkpoint, config, num_classes);
     let settings = settings.map_err(of_model)?;
     Ok(Opened {
         path,
@@ -132,14 +132,12 @@ impl Opened {
 
     /// What the file is of, and how images are given to it.
     pub fn form(&self) -> ModelForm {
-        let (architecture, input_size, norm_eps) = match &self.kind {
-            Kind::Checkpoint(_, Settings::FasterRcnn(settings)) => (
-                Architecture::FasterRcnn,
-                (settings.min_size, settings.max_size),
-                settings.norm_eps,
-            ),
-            Kind::Checkpoint(_, Settings::OneStage(architecture, settings)) => {
-                (*architecture, (settings.min_size, settings.max_size), settings.norm_eps)
+        let (architecture, input_size, norm_eps, precision) = match &self.kind {
+            Kind::Checkpoint(_, Settings::FasterRcnn(s)) => {
+                (Architecture::FasterRcnn, (s.min_size, s.max_size), s.norm_eps, s.precision)
+            }
+            Kind::Checkpoint(_, Settings::OneStage(architecture, s)) => {
+                (*architecture, (s.min_size, s.max_size), s.norm_eps, s.precision)
             }
             Kind::TorchScript => {
                 return ModelForm { format: "torchscript".to_owned(), ..ModelForm::default() };
@@ -149,6 +147,7 @@ impl Opened {
             format: format!("torchvision.{}", architecture.class_name()),
             input_size: Some(input_size),
             norm_eps: Some(norm_eps),
+            precision,
         }
     }
 
@@ -188,9 +187,10 @@ fn build(
 fn settings(
     architecture: Architecture,
     checkpoint: &Checkpoint,
-    set: Preprocessing,
+    config: &Config,
     num_classes: Option<usize>,
 ) -> Result<Settings, ModelError> {
+    let (set, precision) = (config.preprocessing, config.precision);
     let resized = set.min_size.is_some() || set.max_size.is_some();
     if let Some(size) = architecture.fixed_size().filter(|_| resized) {
         return Err(ModelError::FixedSize { architecture, size });
@@ -204,11 +204,16 @@ fn settings(
         Architecture::FasterRcnn => {
             let defaults =
                 FasterRcnnSettings::for_weights(&checkpoint.state_dict, min_size, max_size);
-            Settings::FasterRcnn(FasterRcnnSettings { norm_eps, num_classes, ..defaults })
+            Settings::FasterRcnn(FasterRcnnSettings {
+                norm_eps,
+                num_classes,
+                precision,
+                ..defaults
+            })
         }
         _ => Settings::OneStage(
             architecture,
-            OneStageSettings { min_size, max_size, norm_eps, num_classes, ..defaults },
+            OneStageSettings { min_size, max_size, norm_eps, num_classes, precision, ..defaults },
         ),
     })
 }
@@ -238,6 +243,9 @@ fn labels(
 }
 
 fn torchscript(path: &Path, labels: LabelKind, config: &Config) -> Result<Opened, LoadError> {
+    if config.precision != Precision::F32 {
+        return Err(LoadError::TorchScript(ModelError::TorchScriptPrecision));
+    }
     // libtorch's own error for a missing file is a page long.
     std::fs::metadata(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
     let labels = (labels == LabelKind::Internal)

@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor};
 
 use super::error::ModelError;
+use super::kernels::Isa;
 use crate::checkpoint::{self, StateDict};
+use crate::config::Precision;
 
 /// A size that a parameter's shape must have, or `None` where the checkpoint decides.
 pub type Dim = Option<i64>;
@@ -23,6 +25,7 @@ pub type Dim = Option<i64>;
 #[derive(Debug)]
 pub struct Weights<'a> {
     entries: BTreeMap<String, &'a checkpoint::Tensor>,
+    isa: Isa,
     state: RefCell<State>,
 }
 
@@ -39,7 +42,24 @@ impl<'a> Weights<'a> {
     /// (`FeaturePyramidNetwork._load_from_state_dict`, `RPNHead._load_from_state_dict`).
     pub fn new(weights: &'a StateDict) -> Self {
         let entries = weights.iter().map(|(name, tensor)| (current_name(name), tensor)).collect();
-        Self { entries, state: RefCell::default() }
+        Self { entries, isa: Isa::detect(), state: RefCell::default() }
+    }
+
+    /// The same for layers that compute in that precision.
+    ///
+    /// # Errors
+    /// [`ModelError::NoBf16`] where the processor cannot.
+    pub fn computed_in(self, precision: Precision) -> Result<Self, ModelError> {
+        let isa = match precision {
+            Precision::F32 => Isa::detect(),
+            Precision::Bf16 => Isa::bf16().ok_or(ModelError::NoBf16)?,
+        };
+        Ok(Self { isa, ..self })
+    }
+
+    /// The instructions that layers are to be prepared for.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 
     /// Whether there is a parameter of that name.

@@ -39,6 +39,7 @@ pub(super) fn content(
                 "min_size": form.input_size.map(|(min_size, _)| min_size),
                 "max_size": form.input_size.map(|(_, max_size)| max_size),
                 "norm_eps": form.norm_eps,
+                "precision": form.precision,
             },
         },
         "signature": signature(),

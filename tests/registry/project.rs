@@ -171,6 +171,7 @@ fn published(
             format: "torchvision.RetinaNet".to_owned(),
             input_size: Some((800, 1333)),
             norm_eps: Some(1e-5),
+            ..ModelForm::default()
         },
         reports: &[PathBuf::from(&config.report)],
         detections: stored,

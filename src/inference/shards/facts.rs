@@ -13,6 +13,8 @@ pub type Facts = BTreeMap<String, String>;
 pub const CHECKPOINT: &str = "the checkpoint";
 /// Its digest.
 pub const CHECKPOINT_BLAKE3: &str = "the checkpoint (BLAKE3)";
+/// In which numbers the model was computed.
+pub const PRECISION: &str = "the precision";
 /// [`ModelForm`](crate::detections::ModelForm) as JSON.
 pub const FORM: &str = "the form of the model";
 /// The instructions that it ran with; may differ between shares, whose results then differ in their last bits.

@@ -15,28 +15,37 @@
 use std::ops::Range;
 
 use super::aligned::Aligned;
-use super::simd::{Isa, Kernel, MAX_LANES, Simd, run};
+use super::bf16;
+use super::simd::{Isa, Kernel, MAX_LANES, Simd, run, run_pairs};
 
 /// Products that are added up before they are added to the rest.
 const DEPTH: usize = 256;
 /// Vectors of a row that are computed together.
-const VECTORS: usize = 2;
+pub(super) const VECTORS: usize = 2;
 /// Rows are taken in blocks whose input is at most so large that it stays in the second-level cache while
 /// the matrix passes by, bytes.
-const BLOCK_BYTES: usize = 256 << 10;
+pub(super) const BLOCK_BYTES: usize = 256 << 10;
 /// Taps are taken together as far as the sum of their depths is at most that; the rest is added in
 /// further passes over the output. A panel then stays in the second-level cache while the rows pass by.
-const PASS_DEPTH: usize = 1536;
+pub(super) const PASS_DEPTH: usize = 1536;
 
 /// A matrix `[taps, depth, outputs]`, in the order in which the inner loop reads it.
 #[derive(Debug)]
 pub(super) struct Packed {
-    /// `[panels, taps * depth, width]`, zero where the last panel is wider than the matrix.
-    panels: Aligned,
+    panels: Panels,
     isa: Isa,
     taps: usize,
     depth: usize,
     outputs: usize,
+}
+
+/// Zero where the last panel is wider than the matrix.
+#[derive(Debug)]
+enum Panels {
+    /// `[panels, taps * depth, width]`.
+    Numbers(Aligned),
+    /// In bfloat16.
+    Pairs(bf16::Panels),
 }
 
 impl Packed {
@@ -46,8 +55,12 @@ impl Packed {
         (taps, depth, outputs): (usize, usize, usize),
         at: impl Fn(usize, usize, usize) -> f32,
     ) -> Self {
-        let isa = isa.min(Isa::detect());
+        let isa = isa.or_best();
         let width = VECTORS * isa.lanes();
+        if isa == Isa::Avx512Bf16 && outputs >= bf16::FEWEST_OUTPUTS {
+            let panels = Panels::Pairs(bf16::Panels::new(width, (taps, depth, outputs), at));
+            return Self { panels, isa, taps, depth, outputs };
+        }
         let mut panels = Aligned::zeros(outputs.div_ceil(width) * taps * depth * width);
         for (index, value) in panels.iter_mut().enumerate() {
             let (rest, column) = (index / width, index % width);
@@ -57,7 +70,7 @@ impl Packed {
                 *value = at(row / depth, row % depth, output);
             }
         }
-        Self { panels, isa, taps, depth, outputs }
+        Self { panels: Panels::Numbers(panels), isa, taps, depth, outputs }
     }
 
     /// Columns of the product.
@@ -124,21 +137,74 @@ pub(super) fn multiply(rows: &impl Rows, matrix: &Packed, epilogue: Epilogue<'_>
     assert!(out.len().is_multiple_of(matrix.outputs));
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == matrix.outputs));
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == out.len()));
-    let isa = matrix.isa;
-    run(isa, Product { rows, matrix, epilogue, out });
+    let &Packed { taps, depth, outputs, .. } = matrix;
+    let output = Output { outputs, taps, epilogue, out };
+    match &matrix.panels {
+        Panels::Numbers(panels) => run(matrix.isa, Product { rows, panels, depth, output }),
+        Panels::Pairs(panels) => run_pairs(bf16::Product { rows, panels, depth, output }),
+    }
+}
+
+/// Where the products go.
+pub(super) struct Output<'a> {
+    pub(super) outputs: usize,
+    /// Taps that are added up.
+    pub(super) taps: usize,
+    epilogue: Epilogue<'a>,
+    pub(super) out: &'a mut [f32],
+}
+
+impl Output<'_> {
+    /// How many rows there are.
+    pub(super) fn rows(&self) -> usize {
+        self.out.len() / self.outputs
+    }
+
+    /// Adds what is to be added to the columns of a row from `column` on, and stores them. `taps`: the first of
+    /// the pass, and the first after it.
+    #[inline(always)]
+    pub(super) fn finish<S: Simd>(
+        &mut self,
+        simd: S,
+        (row, column): (usize, usize),
+        taps: (usize, usize),
+        sums: &[S::V; VECTORS],
+    ) {
+        let outputs = self.outputs;
+        let (first, last) = (taps.0 == 0, taps.1 == self.taps);
+        let epilogue = if last { self.epilogue } else { Epilogue::default() };
+        for (v, &sum) in sums.iter().enumerate() {
+            let column = column + v * S::LANES;
+            let at = row * outputs + column;
+            if column + S::LANES <= outputs {
+                let before = if first { sum } else { simd.add(sum, simd.load(&self.out[at..])) };
+                let value = epilogue.apply(simd, before, column, at);
+                simd.store(value, &mut self.out[at..]);
+            } else if column < outputs {
+                let mut lanes = [0.0; MAX_LANES];
+                simd.store(sum, &mut lanes);
+                for (i, (value, out)) in
+                    lanes.iter().zip(&mut self.out[at..at + outputs - column]).enumerate()
+                {
+                    let before = if first { *value } else { *value + *out };
+                    *out = epilogue.apply_one(before, column + i, at + i);
+                }
+            }
+        }
+    }
 }
 
 struct Product<'a, R> {
     rows: &'a R,
-    matrix: &'a Packed,
-    epilogue: Epilogue<'a>,
-    out: &'a mut [f32],
+    panels: &'a [f32],
+    depth: usize,
+    output: Output<'a>,
 }
 
 impl<R: Rows> Kernel for Product<'_, R> {
     #[inline(always)]
     fn call<S: Simd>(mut self, simd: S) {
-        let (taps, depth) = (self.matrix.taps, self.matrix.depth);
+        let (taps, depth) = (self.output.taps, self.depth);
         let together = (PASS_DEPTH / depth).clamp(1, taps);
         for start in (0..taps).step_by(together) {
             self.pass(simd, start..taps.min(start + together));
@@ -161,10 +227,10 @@ impl<R: Rows> Product<'_, R> {
     /// Adds the products at some taps.
     #[inline(always)]
     fn pass<S: Simd>(&mut self, simd: S, taps: Range<usize>) {
-        let Packed { panels, depth, outputs, .. } = self.matrix;
+        let (panels, depth) = (self.panels, self.depth);
         let width = VECTORS * S::LANES;
-        let panel_size = self.matrix.taps * depth * width;
-        let count = self.out.len() / outputs;
+        let panel_size = self.output.taps * depth * width;
+        let count = self.output.rows();
         let block = (BLOCK_BYTES / (4 * depth * taps.len())).next_multiple_of(S::ROWS);
         for start in (0..count).step_by(block) {
             let end = count.min(start + block);
@@ -201,7 +267,7 @@ impl<R: Rows> Product<'_, R> {
         (first, count): (usize, usize),
         part: Part<'_>,
     ) {
-        let depth = self.matrix.depth;
+        let depth = self.depth;
         let width = VECTORS * S::LANES;
         let mut places = [R::Place::default(); N];
         for (i, place) in places.iter_mut().enumerate() {
@@ -227,33 +293,7 @@ impl<R: Rows> Product<'_, R> {
             }
         }
         for (i, sums) in total.iter().take(count).enumerate() {
-            self.finish(simd, first + i, part, sums);
-        }
-    }
-
-    /// Adds what is to be added to a row's columns, and stores them.
-    #[inline(always)]
-    fn finish<S: Simd>(&mut self, simd: S, row: usize, part: Part<'_>, sums: &[S::V; VECTORS]) {
-        let outputs = self.matrix.outputs;
-        let (first, last) = (part.taps.0 == 0, part.taps.1 == self.matrix.taps);
-        let epilogue = if last { self.epilogue } else { Epilogue::default() };
-        for (v, &sum) in sums.iter().enumerate() {
-            let column = part.column + v * S::LANES;
-            let at = row * outputs + column;
-            if column + S::LANES <= outputs {
-                let before = if first { sum } else { simd.add(sum, simd.load(&self.out[at..])) };
-                let value = epilogue.apply(simd, before, column, at);
-                simd.store(value, &mut self.out[at..]);
-            } else if column < outputs {
-                let mut lanes = [0.0; MAX_LANES];
-                simd.store(sum, &mut lanes);
-                for (i, (value, out)) in
-                    lanes.iter().zip(&mut self.out[at..at + outputs - column]).enumerate()
-                {
-                    let before = if first { *value } else { *value + *out };
-                    *out = epilogue.apply_one(before, column + i, at + i);
-                }
-            }
+            self.output.finish(simd, (first + i, part.column), part.taps, sums);
         }
     }
 }

@@ -4,9 +4,10 @@
 //! libtorch's own are not slow, but they cannot read a kernel that was transformed once, add bias and
 //! residual on the way to memory, or use AVX-512 on every processor that has it.
 //!
-//! Deliberately absent: libtorch (that is [`super::layers`]), threads, and any other number format.
+//! Deliberately absent: libtorch (that is [`super::layers`]), and threads.
 
 mod aligned;
+mod bf16;
 mod conv;
 mod gemm;
 mod linear;

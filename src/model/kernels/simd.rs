@@ -24,6 +24,9 @@ pub enum Isa {
     Avx2,
     /// AVX-512 Foundation, 16 lanes.
     Avx512,
+    /// The same, but factors are rounded to bfloat16 and multiplied two at a time (AVX512_BF16): twice as fast and a
+    /// hundredth as exact. Only where it is asked for.
+    Avx512Bf16,
 }
 
 impl Isa {
@@ -34,7 +37,25 @@ impl Isa {
         *BEST
     }
 
-    /// All that this processor has, the best last.
+    /// [`Avx512Bf16`](Self::Avx512Bf16), if this processor has it.
+    pub fn bf16() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if Self::detect() == Self::Avx512
+            && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512bf16")
+        {
+            return Some(Self::Avx512Bf16);
+        }
+        None
+    }
+
+    /// This one, or the best below it that this processor has.
+    pub(super) fn or_best(self) -> Self {
+        if self == Self::Avx512Bf16 { Self::bf16() } else { None }
+            .unwrap_or(self.min(Self::detect()))
+    }
+
+    /// All that this processor has and that compute in float32, the best last.
     pub fn available() -> Vec<Self> {
         #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
         let mut all = vec![Self::Portable];
@@ -56,9 +77,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => x86::Avx2::LANES,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => x86::Avx512::LANES,
+            Self::Avx512 | Self::Avx512Bf16 => x86::Avx512::LANES,
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => Portable::LANES,
+            Self::Avx2 | Self::Avx512 | Self::Avx512Bf16 => Portable::LANES,
         }
     }
 }
@@ -101,6 +122,45 @@ pub(super) trait Simd: Copy {
     fn relu(self, a: Self::V) -> Self::V;
 }
 
+/// The operations on pairs of bfloat16, each pair in one `u32`, the first number in its lower half.
+pub(super) trait Pairs: Simd {
+    /// As many pairs as there are lanes.
+    type P: Copy;
+
+    /// Rounds numbers to bfloat16, to the nearest, in pairs; a last one is paired with zero.
+    fn pair(self, from: &[f32], to: &mut [u32]);
+
+    /// The same pair in every lane.
+    fn splat_pair(self, pair: u32) -> Self::P;
+
+    /// Reads the first [`LANES`](Simd::LANES) pairs, of which there must be as many.
+    fn load_pairs(self, from: &[u32]) -> Self::P;
+
+    /// `c` plus both products of each pair.
+    fn dot_add(self, a: Self::P, b: Self::P, c: Self::V) -> Self::V;
+}
+
+/// What is to be compiled for pairs of bfloat16. [`call`](Self::call) must be `#[inline(always)]`.
+pub(super) trait PairsKernel {
+    /// Does the work.
+    fn call<S: Pairs>(self, simd: S);
+}
+
+/// Runs `kernel`.
+///
+/// # Panics
+/// Where [`Isa::bf16`] is `None`.
+pub(super) fn run_pairs(kernel: impl PairsKernel) {
+    assert!(Isa::bf16().is_some(), "the processor has no AVX512_BF16");
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: `bf16` found AVX512_BF16, AVX-512BW and F, AVX2 and FMA.
+    unsafe {
+        x86::run_avx512_bf16(kernel);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = kernel;
+}
+
 /// What is to be compiled for each width. [`call`](Self::call) must be `#[inline(always)]`.
 pub(super) trait Kernel {
     /// Does the work.
@@ -113,7 +173,7 @@ pub(super) fn run(isa: Isa, kernel: impl Kernel) {
     match isa.min(Isa::detect()) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `detect` found AVX-512F, AVX2 and FMA.
-        Isa::Avx512 => unsafe { x86::run_avx512(kernel) },
+        Isa::Avx512 | Isa::Avx512Bf16 => unsafe { x86::run_avx512(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `detect` found AVX2 and FMA.
         Isa::Avx2 => unsafe { x86::run_avx2(kernel) },
@@ -198,7 +258,7 @@ impl Simd for Portable {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Kernel, Simd};
+    use super::{Kernel, Pairs, PairsKernel, Simd};
 
     /// AVX2 and FMA are there.
     #[derive(Clone, Copy)]
@@ -208,6 +268,15 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(super) struct Avx512(());
 
+    /// AVX512_BF16, AVX-512BW and F, AVX2 and FMA are there.
+    #[derive(Clone, Copy)]
+    pub(super) struct Avx512Bf16(());
+
+    #[target_feature(enable = "avx512bf16,avx512bw,avx512f,avx2,fma")]
+    pub(super) fn run_avx512_bf16(kernel: impl PairsKernel) {
+        kernel.call(Avx512Bf16(()));
+    }
+
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn run_avx2(kernel: impl Kernel) {
         kernel.call(Avx2(()));
@@ -216,6 +285,65 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx2,fma")]
     pub(super) fn run_avx512(kernel: impl Kernel) {
         kernel.call(Avx512(()));
+    }
+
+    impl Pairs for Avx512Bf16 {
+        type P = __m512bh;
+
+        #[inline(always)]
+        fn pair(self, from: &[f32], to: &mut [u32]) {
+            assert!(to.len() == from.len().div_ceil(2));
+            let (whole, rest) = from.as_chunks::<32>();
+            let (whole_to, rest_to) = to.as_chunks_mut::<16>();
+            for (from, to) in whole.iter().zip(&mut *whole_to) {
+                // SAFETY: the token says that the instructions are there; the arrays are as long as the vectors.
+                unsafe {
+                    let first = _mm512_loadu_ps(from.as_ptr());
+                    let second = _mm512_loadu_ps(from.as_ptr().add(16));
+                    let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(second, first));
+                    _mm512_storeu_si512(to.as_mut_ptr().cast(), rounded);
+                }
+            }
+            let rest_to = match whole_to.get_mut(whole.len()) {
+                Some(last) => last.as_mut_slice(),
+                None => rest_to,
+            };
+            for (from, to) in rest.chunks(16).zip(rest_to.chunks_mut(8)) {
+                let (numbers, pairs) = (from.len() as u32, to.len() as u32);
+                let (numbers, pairs) =
+                    (((1u32 << numbers) - 1) as u16, ((1u32 << pairs) - 1) as u8);
+                // SAFETY: the token says that the instructions are there; the masks leave out what is beyond the
+                // slices.
+                unsafe {
+                    let values = _mm512_maskz_loadu_ps(numbers, from.as_ptr());
+                    let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(values));
+                    _mm512_mask_storeu_epi32(
+                        to.as_mut_ptr().cast(),
+                        pairs.into(),
+                        _mm512_castsi256_si512(rounded),
+                    );
+                }
+            }
+        }
+
+        #[inline(always)]
+        fn splat_pair(self, pair: u32) -> Self::P {
+            // SAFETY: the token says that the instructions are there; both types are 64 bytes without meaning.
+            unsafe { std::mem::transmute(_mm512_set1_epi32(pair as i32)) }
+        }
+
+        #[inline(always)]
+        fn load_pairs(self, from: &[u32]) -> Self::P {
+            assert!(from.len() >= Self::LANES);
+            // SAFETY: as in `splat_pair`; the length was checked.
+            unsafe { std::mem::transmute(_mm512_loadu_si512(from.as_ptr().cast())) }
+        }
+
+        #[inline(always)]
+        fn dot_add(self, a: Self::P, b: Self::P, c: Self::V) -> Self::V {
+            // SAFETY: the token says that the instructions are there.
+            unsafe { _mm512_dpbf16_ps(c, a, b) }
+        }
     }
 
     /// The two implementations differ in the names of the intrinsics.
@@ -304,6 +432,21 @@ mod x86 {
         _mm256_fmadd_ps,
         _mm256_fnmadd_ps,
         _mm256_max_ps
+    );
+    implement!(
+        Avx512Bf16,
+        __m512,
+        16,
+        12,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_mul_ps,
+        _mm512_fmadd_ps,
+        _mm512_fnmadd_ps,
+        _mm512_max_ps
     );
     implement!(
         Avx512,

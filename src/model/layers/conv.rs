@@ -100,7 +100,7 @@ impl Conv2d {
     ) -> Result<Self, TchError> {
         let kernel = take_kernel(weights, path, outputs, inputs, geometry);
         let bias = Tensor::f_zeros([kernel.size()[0]], (Kind::Float, tch::Device::Cpu))?;
-        Self::new(&kernel, bias, geometry)
+        Self::new(weights.isa(), &kernel, bias, geometry)
     }
 
     /// Takes several convolutions of the same input, to be computed as one whose output channels are
@@ -117,7 +117,7 @@ impl Conv2d {
             biases.push(weights.take(&format!("{path}.bias"), &[Some(kernel.size()[0])]));
             kernels.push(kernel);
         }
-        Self::new(&Tensor::f_cat(&kernels, 0)?, Tensor::f_cat(&biases, 0)?, geometry)
+        Self::new(weights.isa(), &Tensor::f_cat(&kernels, 0)?, Tensor::f_cat(&biases, 0)?, geometry)
     }
 
     /// Takes `conv.weight` and the normalisation `norm.{weight,bias,running_mean,running_var}`, and
@@ -144,10 +144,10 @@ impl Conv2d {
         let scale = gamma.f_div(&var.f_add_scalar(norm.eps)?.f_sqrt()?)?;
         let bias = beta.f_sub(&mean.f_mul(&scale)?)?.f_to_kind(Kind::Float)?;
         let folded = kernel.f_to_kind(Kind::Double)?.f_mul(&scale.f_reshape([-1, 1, 1, 1])?)?;
-        Self::new(&folded, bias, geometry)
+        Self::new(weights.isa(), &folded, bias, geometry)
     }
 
-    fn new(kernel: &Tensor, bias: Tensor, geometry: Geometry) -> Result<Self, TchError> {
+    fn new(isa: Isa, kernel: &Tensor, bias: Tensor, geometry: Geometry) -> Result<Self, TchError> {
         let (outputs, group_inputs, _, _) = kernel.size4()?;
         let inputs = group_inputs * geometry.groups;
         let computation = if geometry.is_plain() {
@@ -158,7 +158,7 @@ impl Conv2d {
                 stride: geometry.stride as usize,
             };
             let values = Vec::<f64>::try_from(kernel.f_to_kind(Kind::Double)?.f_flatten(0, -1)?)?;
-            let convolution = Convolution::new(Isa::detect(), shape, shape.algorithm(), &values);
+            let convolution = Convolution::new(isa, shape, shape.algorithm(), &values);
             Computation::Own(convolution, Vec::try_from(bias)?)
         } else {
             let weight = channels_last(&kernel.f_to_kind(Kind::Float)?)?;

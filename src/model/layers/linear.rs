@@ -4,7 +4,7 @@ use tch::{TchError, Tensor};
 
 use super::{values, values_mut};
 use crate::model::buffers;
-use crate::model::kernels::{Epilogue, Isa, Product};
+use crate::model::kernels::{Epilogue, Product};
 use crate::model::weights::{Dim, Weights};
 
 /// `torch.nn.Linear`.
@@ -43,7 +43,7 @@ impl Linear {
         let (outputs, inputs) = weight.size2()?;
         let bias = weights.take(&format!("{path}.bias"), &[Some(outputs)]);
         let sizes = (outputs as usize, inputs as usize);
-        let product = Product::new(Isa::detect(), sizes, values(weight)?);
+        let product = Product::new(weights.isa(), sizes, values(weight)?);
         Ok(Self { product, bias: Vec::try_from(bias)? })
     }
 

@@ -32,6 +32,7 @@ use super::threads::init_thread;
 use super::transform::{Transform, resize_boxes};
 use super::weights::Weights;
 use crate::checkpoint::StateDict;
+use crate::config::Precision;
 use crate::dataset::image::RgbImage;
 use crate::detections::{DetectError, Detection, Detector};
 
@@ -63,6 +64,8 @@ pub struct OneStageSettings {
     /// How many classes the checkpoint's class map names, background included, if it has one. A head of
     /// another size is then refused.
     pub num_classes: Option<usize>,
+    /// In which numbers products are computed.
+    pub precision: Precision,
 }
 
 impl OneStageSettings {
@@ -78,6 +81,7 @@ impl OneStageSettings {
             detections_per_image: 300,
             norm_eps: 1e-5,
             num_classes: None,
+            precision: Precision::F32,
         };
         match architecture {
             Architecture::FasterRcnn | Architecture::RetinaNet => retinanet,
@@ -197,7 +201,7 @@ impl OneStage {
         settings.check()?;
         init_thread()?;
         let _no_grad = tch::no_grad_guard();
-        let weights = Weights::new(weights);
+        let weights = Weights::new(weights).computed_in(settings.precision)?;
         let network = Network::load(architecture, &weights, settings.norm_eps)?;
         weights.finish()?;
         check_classes(network.num_classes(), settings.num_classes, &label_to_category)?;
