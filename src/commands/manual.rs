@@ -20,6 +20,11 @@ pub(crate) fn completions(shell: Shell) -> anyhow::Result<String> {
 pub(crate) fn man(flags: &ManFlags, cwd: &Path) -> anyhow::Result<String> {
     // There is a page for each command; `help` would only list them again.
     let mut command = Cli::command().disable_help_subcommand(true);
+    if let Some(exit_codes) = command.get_after_help().map(ToString::to_string) {
+        // `man` breaks lines itself.
+        let lines: Vec<&str> = exit_codes.lines().map(str::trim).collect();
+        command = command.after_help(lines.join(" "));
+    }
     command.build();
     let Some(folder) = &flags.folder else { return Ok(page(command)?.1) };
     for command in with_those_below(command) {

@@ -102,6 +102,18 @@ impl Demand {
 
 /// One demand of a rule on one metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+// Of a confident test all is there, or nothing.
+#[schemars(extend("dependentRequired" = {
+    "standard_error": ["p_pass"],
+    "p_pass": ["p_regress"],
+    "p_regress": ["p_regress_corrected"],
+    "p_regress_corrected": ["corrected_for"],
+    "corrected_for": ["margin_at_least"],
+    "margin_at_least": ["margin_at_most"],
+    "margin_at_most": ["smallest_detectable"],
+    "smallest_detectable": ["images_needed"],
+    "images_needed": ["standard_error"],
+}))]
 pub struct Test {
     /// What is demanded.
     pub demand: Demand,

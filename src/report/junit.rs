@@ -11,11 +11,12 @@
 use std::fmt::Display;
 
 use quick_junit::{NonSuccessKind, Report as Xml, TestCase, TestCaseStatus, TestSuite};
+use serde::Serialize;
 
 use super::Report;
-use super::words::{explain, finding_of};
+use super::words::explain;
 use crate::config::Tier;
-use crate::gate::{Comparison, Finding, Judgement, Verdict};
+use crate::gate::{Comparison, Finding, Judgement, Provenance, Verdict};
 use crate::shown;
 
 /// The whole document. Where nothing can be compared there is one test case, which says why.
@@ -82,12 +83,18 @@ fn fact(name: &str, value: impl Display) -> Fact {
     (name.to_owned(), shown::line(&value.to_string()))
 }
 
+/// By its name in the JSON report.
+fn kind(kind: impl Serialize) -> String {
+    let name = serde_json::to_value(kind).unwrap_or_default();
+    name.as_str().unwrap_or_default().to_owned()
+}
+
 /// Of the whole run.
 fn properties(report: &Report) -> Vec<Fact> {
     let (judgement, data) = (&report.judgement, &report.data);
     let method = &judgement.method;
     let mut facts = vec![
-        fact("verdict", super::html::verdict(judgement.verdict)),
+        fact("verdict", kind(judgement.verdict)),
         fact("images", data.images),
         fact("ground_truth", data.ground_truth),
         fact("skipped_images", data.skipped_images.len()),
@@ -96,7 +103,11 @@ fn properties(report: &Report) -> Vec<Fact> {
         fact("seed", method.seed),
     ];
     facts.extend(judgement.against.iter().map(|digest| fact("baseline_blake3", digest)));
-    facts.extend(super::sources(report).iter().map(|(name, value)| fact(name, value)));
+    let Provenance { checkpoint, checkpoint_blake3, engine } = &report.checkpoint;
+    let sources =
+        [("checkpoint", checkpoint), ("checkpoint_blake3", checkpoint_blake3), ("engine", engine)];
+    facts.extend(sources.map(|(name, value)| fact(name, value)));
+    facts.extend(report.fingerprint.facts().iter().map(|(name, value)| fact(name, value)));
     facts
 }
 
@@ -119,7 +130,11 @@ fn facts(comparison: &Comparison) -> Vec<Fact> {
         ("smallest_detectable", confident.map(|test| test.smallest_detectable)),
     ];
     let known = numbers.into_iter().filter_map(|(name, value)| Some(fact(name, value?)));
-    let found = comparison.finding.map(|found| fact("finding", finding_of(comparison, found)));
+    let kinds = [
+        comparison.finding.map(|found| fact("finding", kind(found))),
+        rule.map(|rule| fact("tier", kind(rule.tier))),
+    ];
     let needed = confident.and_then(|test| test.images_needed);
-    found.into_iter().chain(known).chain(needed.map(|n| fact("images_needed", n))).collect()
+    let needed = needed.map(|images| fact("images_needed", images));
+    kinds.into_iter().flatten().chain(known).chain(needed).collect()
 }

@@ -68,7 +68,7 @@ pub fn page(report: &Report, pictures: &Pictures) -> serde_json::Result<String> 
     }))
 }
 
-pub(super) fn verdict(verdict: Verdict) -> &'static str {
+fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Passed => "passed",
         Verdict::Regressed => "regressed",
