@@ -95,6 +95,8 @@ fn the_published_schema_is_the_program_s_own_and_what_the_command_prints() {
 fn the_schema_and_each_report_carry_the_version() {
     let schema: Value = serde_json::from_str(&json_schema()).unwrap();
     assert_eq!(schema["$id"], format!("urn:detgate:schema:report:{SCHEMA}"));
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+    assert!(readme.contains(&format!("`{}`", schema["$id"].as_str().unwrap())));
     let mut report = regressed();
     assert_eq!(report["schema"], SCHEMA);
     for other in [json!(SCHEMA - 1), json!(SCHEMA + 1), json!(SCHEMA.to_string()), Value::Null] {
