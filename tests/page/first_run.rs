@@ -59,8 +59,9 @@ fn the_page_of_a_first_run_in_a_browser() {
     assert_eq!(order, json!(wanted));
     scores(&mut tab, &report["analysis"]["alone"]);
     mistakes(&mut tab, &report["analysis"]["alone"]["tide"]);
+    tables(&mut tab, &report);
     // Nothing is said of a side that is not there.
-    for section in ["curves", "scores", "confusion", "errors"] {
+    for section in ["metrics", "classes", "curves", "scores", "confusion", "errors"] {
         assert_eq!(count(&mut tab, &format!("#{section} .baseline")), 0, "{section}");
         let text = tab.eval(&format!("document.getElementById('{section}').innerText"));
         let text = text.as_str().unwrap();
@@ -73,6 +74,26 @@ fn the_page_of_a_first_run_in_a_browser() {
     tab.eval("document.getElementById('errors').scrollIntoView({behavior: 'instant'})");
     tab.picture("first-run-errors");
     assert_eq!(tab.complaints(), Vec::<String>::new());
+}
+
+/// No column for what is not known; the classes with the lowest AP50 first.
+fn tables(tab: &mut Tab, report: &Value) {
+    let texts = |tab: &mut Tab, selector: &str| {
+        tab.eval(&format!("[...document.querySelectorAll('{selector}')].map((c) => c.textContent)"))
+    };
+    assert_eq!(
+        texts(tab, "#metrics thead th"),
+        json!(["metric", "candidate", "allowed", "verdict"])
+    );
+    assert_eq!(texts(tab, "#classes thead th"), json!(["class", "candidate ↑", "verdict"]));
+    for (table, columns) in [("metrics", 4), ("classes", 3)] {
+        let cells = count(tab, &format!("#{table} tbody tr > *"));
+        assert_eq!(cells, columns * count(tab, &format!("#{table} tbody tr")), "{table}");
+    }
+    let mut classes = report["coco"]["per_class"].as_array().unwrap().clone();
+    classes.sort_by(|a, b| a["AP50"].as_f64().unwrap().total_cmp(&b["AP50"].as_f64().unwrap()));
+    let names: Vec<&Value> = classes.iter().map(|class| &class["name"]).collect();
+    assert_eq!(texts(tab, "#classes tbody th"), json!(names));
 }
 
 fn fixed(value: &Value) -> String {
