@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use detgate::config::{BaselineSource, Config, Environment, EvalFlags, ModelSource, ProjectFlags};
+use detgate::config::{
+    BaselineSource, Config, Environment, EvalFlags, ModelSource, Preprocessing, ProjectFlags,
+};
 
 /// The notebook's layout in a temporary folder.
 struct Project(tempfile::TempDir);
@@ -55,7 +57,9 @@ fn the_notebook_s_layout_needs_no_settings() {
     assert_eq!(config.ground_truth, project.path("data/processed/coco_person_car_val.json"));
     assert_eq!(config.model, ModelSource::Newest(project.path("models/local_checkpoints")));
     assert_eq!((config.max_images, config.score_thr, config.iou_thr), (Some(300), 0.5, 0.5));
-    assert_eq!((config.preprocessing.min_size, config.preprocessing.max_size), (800, 1333));
+    // The architecture's.
+    let Preprocessing { min_size, max_size, norm_eps } = config.preprocessing;
+    assert_eq!((min_size, max_size, norm_eps), (None, None, None));
     assert_eq!(config.registry.unwrap().tracking_uri, "sqlite:///mlflow.db");
     assert!(config.workers >= 1);
 }

@@ -7,6 +7,7 @@
 #[path = "parity/closeness.rs"]
 mod closeness;
 #[path = "parity/fixture.rs"]
+#[allow(dead_code, reason = "tests/parity_two_stage.rs uses the rest")]
 mod fixture;
 #[path = "parity/end_to_end.rs"]
 mod end_to_end;
@@ -16,7 +17,7 @@ mod loading;
 mod random;
 
 use closeness::assert_close;
-use detgate::model::anchors::{LevelAnchors, SIZES};
+use detgate::model::anchors::AnchorShapes;
 use detgate::model::boxes::rows;
 use detgate::model::nms::batched_nms;
 use detgate::model::roi_align::{multi_scale_roi_align, roi_levels};
@@ -69,7 +70,7 @@ fn transform_backbone_and_pyramid() {
             assert_eq!(level.size(), fixture.shape(&stage));
             assert_close(&format!("{name} {stage}"), &values(level), &fixture.f32(&stage));
         }
-        let pyramid = model.fpn.forward(&levels(&fixture, "backbone")).unwrap();
+        let pyramid = model.fpn.forward(&levels::<4>(&fixture, "backbone")).unwrap();
         for (i, level) in pyramid.iter().enumerate() {
             let stage = format!("fpn/{i}");
             assert_eq!(level.size(), fixture.shape(&stage));
@@ -120,7 +121,13 @@ fn every_anchor_decodes_to_torchvisions_proposal() {
         let fixture = Fixture::load(name);
         let outputs = rpn_outputs(&fixture, |logit| logit);
         let expected = fixture.boxes("rpn/decoded");
-        let all = candidates(&outputs, padded(&fixture), usize::MAX >> 1).unwrap();
+        let all = candidates(
+            &outputs,
+            &AnchorShapes::one_size_per_level(),
+            padded(&fixture),
+            usize::MAX >> 1,
+        )
+        .unwrap();
         assert_eq!(all.len(), expected.len());
         // `candidates` sorts by logit: undo it by the same top-k.
         let mut decoded = vec![[f32::NAN; 4]; expected.len()];
@@ -169,7 +176,7 @@ fn reference_candidates(
 ) -> Vec<Candidate> {
     let (decoded, logits) = (fixture.boxes("rpn/decoded"), fixture.f32("rpn/objectness"));
     let mut ends = Vec::new();
-    for i in 0..SIZES.len() {
+    for i in 0..5 {
         let shape = fixture.shape(&format!("fpn/{i}"));
         ends.push(ends.last().copied().unwrap_or(0) + 3 * shape[2] * shape[3]);
     }
@@ -277,12 +284,17 @@ fn roi_align_and_box_head() {
         let fixture = Fixture::load(name);
         let model = fixture.model().build();
         let rois = fixture.boxes("roi/rois");
-        let found: Vec<i64> =
-            roi_levels(&rois).unwrap().into_iter().map(|level| level as i64).collect();
+        let found: Vec<i64> = roi_levels(&rois, model.backbone.strides())
+            .unwrap()
+            .into_iter()
+            .map(|level| level as i64)
+            .collect();
         assert_eq!(found, fixture.i64("roi/levels"));
         assert!((0..4).all(|level| found.contains(&level)), "RoIs of every level");
 
-        let pooled = multi_scale_roi_align(&levels::<4>(&fixture, "fpn"), &rois).unwrap();
+        let pooled =
+            multi_scale_roi_align(&levels::<4>(&fixture, "fpn"), model.backbone.strides(), &rois)
+                .unwrap();
         // torchvision's is [n, c, 7, 7].
         let shape = fixture.shape("roi/pooled");
         assert_close(
@@ -379,7 +391,7 @@ fn resized_sizes_are_eager_torchvisions() {
 
 #[test]
 fn anchors_are_laid_out_in_rows() {
-    let anchors = LevelAnchors::new(SIZES[0], (4, 6), (16, 24));
+    let anchors = AnchorShapes::one_size_per_level().level(0, (4, 6), (16, 24));
     let flat: Vec<f32> = (0..3 * 24).flat_map(|i| anchors.get(i)).collect();
     assert_eq!(rows(&flat)[3 * 6 + 1], [-16.0, -12.0, 16.0, 20.0]);
 }

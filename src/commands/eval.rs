@@ -65,13 +65,13 @@ pub(crate) fn conclude(
     environment: &Environment,
     quiet: bool,
 ) -> anyhow::Result<u8> {
-    let Predictions { results, provenance, model_file, .. } = found;
+    let Predictions { results, provenance, model_file, form, .. } = found;
     let results: Vec<ImageResult> = results.into_iter().flatten().collect();
     let images = evaluated(dataset, &results);
     let stored = Stored::pack(images.iter().map(|(image, found)| (image.id, *found)))?;
     let candidate = Snapshot {
         schema: gate::SCHEMA,
-        fingerprint: Fingerprint::of_run(config, dataset, &results),
+        fingerprint: Fingerprint::of_run(config, dataset, &results, form.input_size),
         provenance,
         recorded: origin::recorded(&config.root),
         detections_blake3: Some(stored.digest().to_owned()),
@@ -103,6 +103,7 @@ pub(crate) fn conclude(
             report: &report,
             stored: &stored,
             model_file: &model_file,
+            form: &form,
             compared_with,
         };
         register::run(passed, run, config, registry, environment)?;

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use detgate::checkpoint;
 use detgate::config::{Config, Environment, MergeFlags, ModelSource};
 use detgate::dataset::Dataset;
 use detgate::gate::Provenance;
 use detgate::inference::shards::{
-    CHECKPOINT, CHECKPOINT_BLAKE3, Merged, PROCESSOR, ShardFile, facts_of_project, merge,
+    CHECKPOINT, CHECKPOINT_BLAKE3, FORM, Merged, PROCESSOR, ShardFile, facts_of_project, merge,
 };
 
 use super::predictions::Predictions;
@@ -59,7 +59,10 @@ fn found(
         false => PathBuf::from(&provenance.checkpoint),
     };
     let results = results.into_iter().map(Some).collect();
-    Ok(Predictions { results, provenance, model_file, facts: Vec::new(), elapsed: Vec::new() })
+    let form = serde_json::from_str(&fact(FORM))
+        .context("the shards do not say of which form their model is")?;
+    let (facts, elapsed) = (Vec::new(), Vec::new());
+    Ok(Predictions { results, provenance, model_file, form, facts, elapsed })
 }
 
 /// The file of the model that the shards were made with.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use detgate::config::{Config, Environment, OtherDetections};
 use detgate::dataset::{Dataset, ImageRecord};
-use detgate::detections::coco_results;
+use detgate::detections::{ModelForm, coco_results};
 use detgate::gate::Provenance;
 use detgate::inference::cache::{Cache, FileIndex, Key, Stamp, digest};
 use detgate::inference::{self, ImageResult, resume};
@@ -22,7 +22,9 @@ pub(crate) struct Predictions {
     pub(crate) provenance: Provenance,
     /// What is registered if it passes.
     pub(crate) model_file: PathBuf,
-    /// What the model is and how images are given to it, by name.
+    /// What the model is and how images are given to it.
+    pub(crate) form: ModelForm,
+    /// What predictions that are kept depend on, by name.
     pub(crate) facts: Vec<(&'static str, String)>,
     /// How long each image took; `None` where it was known before.
     pub(crate) elapsed: Vec<Option<Duration>>,
@@ -61,6 +63,7 @@ fn from_model(
     let model_file = model.path().to_owned();
     let model_digest = digest_of_model(&model_file, folder.as_deref(), config.cache.verify)?;
     let provenance = origin::provenance_of(&model_file, &model_digest);
+    let form = model.form();
     let facts = facts(&model, environment);
     let key = key(&facts, &provenance);
     let load = || {
@@ -79,7 +82,7 @@ fn from_model(
         None => work.run(vec![None; dataset.images.len()], load, |_| ())?,
         Some(folder) => work.resume(&folder, key, load)?,
     };
-    Ok(Predictions { results, provenance, model_file, facts, elapsed: work.elapsed })
+    Ok(Predictions { results, provenance, model_file, form, facts, elapsed: work.elapsed })
 }
 
 /// The model as it is found at this stamp: nothing put another file in its place meanwhile.
@@ -228,7 +231,8 @@ fn from_file(
     let provenance =
         Provenance { engine: origin::results_file(path)?, ..origin::provenance(&model_file)? };
     let elapsed = Vec::new();
-    Ok(Predictions { results, provenance, model_file, facts: Vec::new(), elapsed })
+    let form = ModelForm::default();
+    Ok(Predictions { results, provenance, model_file, form, facts: Vec::new(), elapsed })
 }
 
 fn require_known(path: &Path, by_image: &coco_results::ByImage) -> anyhow::Result<()> {
@@ -265,7 +269,7 @@ mod model {
     use std::path::Path;
 
     use detgate::config::Config;
-    use detgate::detections::Detector;
+    use detgate::detections::{Detector, ModelForm};
 
     pub(super) type Boxed = Box<dyn Detector>;
 
@@ -276,7 +280,11 @@ mod model {
             match *self {}
         }
 
-        pub(super) fn facts(&self) -> [(&'static str, String); 3] {
+        pub(super) fn facts(&self) -> [(&'static str, String); 2] {
+            match *self {}
+        }
+
+        pub(super) fn form(&self) -> ModelForm {
             match *self {}
         }
 

@@ -12,6 +12,7 @@ use anyhow::bail;
 #[cfg(feature = "mlflow")]
 use detgate::config::{BaselineSource, ModelReference, ModelVersion};
 use detgate::config::{Config, Environment, RegistryConfig};
+use detgate::detections::ModelForm;
 use detgate::gate::Passed;
 use detgate::gate::stored::Stored;
 #[cfg(feature = "mlflow")]
@@ -32,6 +33,7 @@ pub(crate) struct Run<'a> {
     pub(crate) report: &'a Report,
     pub(crate) stored: &'a Stored,
     pub(crate) model_file: &'a Path,
+    pub(crate) form: &'a ModelForm,
     /// The number of the registered version that was the baseline, if it was one.
     pub(crate) compared_with: Option<&'a str>,
 }
@@ -139,6 +141,7 @@ fn publication(
         std::iter::once(config.report.clone()).chain(super::page::path(config)).collect();
     let files = registry::Files {
         checkpoint: run.model_file,
+        form: run.form,
         reports: &reports,
         detections: run.stored,
         plots: &report::curves::drawings(&evaluation.coco, &CocoParams::default()),
@@ -224,6 +227,11 @@ fn reached(
     };
     settings.timeouts.request = variables.request_timeout.unwrap_or(settings.timeouts.request);
     settings.retries.max = variables.max_retries.unwrap_or(settings.retries.max);
+    settings.multipart.enabled = variables.multipart;
+    settings.multipart.insecure_tls = variables.insecure_store_tls;
+    let multipart = &mut settings.multipart;
+    multipart.minimum = variables.multipart_minimum.unwrap_or(multipart.minimum);
+    multipart.part = variables.multipart_part.unwrap_or(multipart.part);
     // Jobs that failed together must not come back together.
     settings.retries.seed = u64::from(std::process::id());
     settings.migrate = reach.migrate;

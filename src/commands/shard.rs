@@ -49,6 +49,7 @@ fn facts_of_model(found: &Predictions) -> Facts {
     let facts = found.facts.iter().cloned().chain([
         (shards::CHECKPOINT, provenance.checkpoint.clone()),
         (shards::CHECKPOINT_BLAKE3, provenance.checkpoint_blake3.clone()),
+        (shards::FORM, serde_json::json!(found.form).to_string()),
         (shards::PROCESSOR, origin::cpu()),
     ]);
     facts.map(|(name, value)| (name.to_owned(), value)).collect()

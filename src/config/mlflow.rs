@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::ConfigError;
 
 /// The variables that are known; the README lists them for users.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 15] = [
     "MLFLOW_TRACKING_URI",
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
@@ -24,6 +25,10 @@ const NAMES: [&str; 11] = [
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
     "MLFLOW_EXPERIMENT_NAME",
     "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD",
+    "MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE",
+    "MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE",
+    "MLFLOW_S3_IGNORE_TLS",
 ];
 
 /// MLflow's variables as they are set. There is no `Debug`: some are secret.
@@ -54,6 +59,14 @@ pub struct MlflowConnection {
     pub request_timeout: Option<Duration>,
     /// `MLFLOW_HTTP_REQUEST_MAX_RETRIES`.
     pub max_retries: Option<u32>,
+    /// `MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD`.
+    pub multipart: Option<bool>,
+    /// `MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE`, bytes.
+    pub multipart_minimum: Option<u64>,
+    /// `MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE`, bytes.
+    pub multipart_part: Option<u64>,
+    /// `MLFLOW_S3_IGNORE_TLS`.
+    pub insecure_store_tls: bool,
 }
 
 /// An experiment that is named by its id.
@@ -112,39 +125,44 @@ impl MlflowVariables {
         }
         let seconds =
             self.number("MLFLOW_HTTP_REQUEST_TIMEOUT", "seconds, from 1 to 86400", 1..=86_400)?;
+        let bytes = |name| self.number(name, "bytes, from 1 on", 1..=u64::MAX);
         Ok(MlflowConnection {
             username,
             password,
             token: text("MLFLOW_TRACKING_TOKEN"),
-            insecure_tls: self.yes_or_no("MLFLOW_TRACKING_INSECURE_TLS")?,
+            insecure_tls: self.yes_or_no("MLFLOW_TRACKING_INSECURE_TLS")?.unwrap_or(false),
             server_cert: path("MLFLOW_TRACKING_SERVER_CERT_PATH"),
             client_cert: path("MLFLOW_TRACKING_CLIENT_CERT_PATH"),
-            request_timeout: seconds.map(|seconds| Duration::from_secs(seconds.into())),
+            request_timeout: seconds.map(Duration::from_secs),
             max_retries: self.number(
                 "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
                 "from 0 to 100",
                 0..=100,
             )?,
+            multipart: self.yes_or_no("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD")?,
+            multipart_minimum: bytes("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE")?,
+            multipart_part: bytes("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE")?,
+            insecure_store_tls: self.yes_or_no("MLFLOW_S3_IGNORE_TLS")?.unwrap_or(false),
         })
     }
 
-    fn number(
+    fn number<N: FromStr + PartialOrd>(
         &self,
         name: &'static str,
         wanted: &'static str,
-        range: std::ops::RangeInclusive<u32>,
-    ) -> Result<Option<u32>, ConfigError> {
+        range: std::ops::RangeInclusive<N>,
+    ) -> Result<Option<N>, ConfigError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let number = text.trim().parse().ok().filter(|number| range.contains(number));
         number.map(Some).ok_or_else(|| wrong(name, text, wanted))
     }
 
     /// As MLflow reads yes and no.
-    fn yes_or_no(&self, name: &'static str) -> Result<bool, ConfigError> {
-        let text = self.get(name).unwrap_or("false");
+    fn yes_or_no(&self, name: &'static str) -> Result<Option<bool>, ConfigError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
         match text.to_ascii_lowercase().as_str() {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
+            "true" | "1" => Ok(Some(true)),
+            "false" | "0" => Ok(Some(false)),
             _ => Err(wrong(name, text, "true, false, 1 or 0")),
         }
     }
@@ -290,6 +308,10 @@ mod tests {
             ("MLFLOW_HTTP_REQUEST_TIMEOUT", "0"),
             ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "-1"),
             ("MLFLOW_TRACKING_INSECURE_TLS", "yes"),
+            ("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "auto"),
+            ("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", "0"),
+            ("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", "500 MB"),
+            ("MLFLOW_S3_IGNORE_TLS", "maybe"),
         ] {
             let error = variables(&[(name, value)]).connection().err().unwrap().to_string();
             assert!(error.contains(name) && error.contains(value), "{error}");
@@ -302,6 +324,21 @@ mod tests {
         let connection = set.connection().unwrap();
         assert_eq!(connection.request_timeout, Some(Duration::from_secs(7)));
         assert_eq!((connection.max_retries, connection.insecure_tls), (Some(0), true));
+    }
+
+    #[test]
+    fn whether_files_are_sent_in_parts_is_said_by_the_user_or_by_nobody() {
+        let said = |value: &str| {
+            let set = variables(&[
+                ("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", value),
+                ("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", "6000000000"),
+            ]);
+            set.connection().unwrap()
+        };
+        assert_eq!(variables(&[]).connection().unwrap().multipart, None);
+        assert_eq!(said("false").multipart, Some(false));
+        assert_eq!(said("TRUE").multipart, Some(true));
+        assert_eq!(said("1").multipart_part, Some(6_000_000_000));
     }
 
     #[test]

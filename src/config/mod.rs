@@ -159,15 +159,15 @@ pub struct OtherDetections {
     pub checkpoint: Option<PathBuf>,
 }
 
-/// The model's input and normalisation.
+/// The model's input and normalisation, where these are not torchvision's for its architecture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preprocessing {
     /// Length of the short side, pixels.
-    pub min_size: u32,
+    pub min_size: Option<u32>,
     /// Greatest length of the long side, pixels.
-    pub max_size: u32,
+    pub max_size: Option<u32>,
     /// Epsilon of batch normalisation.
-    pub norm_eps: f64,
+    pub norm_eps: Option<f64>,
 }
 
 /// How the model is registered.
@@ -326,9 +326,9 @@ impl Config {
             shard: shard(flags, environment, cwd, &root)?,
             cache: settings.cache.resolve(flags),
             preprocessing: Preprocessing {
-                min_size: flags.min_size.unwrap_or(settings.model.min_size),
-                max_size: flags.max_size.unwrap_or(settings.model.max_size),
-                norm_eps: flags.norm_eps.unwrap_or(settings.model.norm_eps),
+                min_size: flags.min_size.or(settings.model.min_size),
+                max_size: flags.max_size.or(settings.model.max_size),
+                norm_eps: flags.norm_eps.or(settings.model.norm_eps),
             },
             workers,
             skip_bad_images: flags.skip_bad_images || settings.inference.skip_bad_images,
@@ -370,6 +370,8 @@ impl Config {
         unit("score_thr", self.score_thr)?;
         unit("iou_thr", self.iou_thr)?;
         let Preprocessing { min_size, max_size, norm_eps } = self.preprocessing;
+        // torchvision's for every model that takes images of any size.
+        let (min_size, max_size) = (min_size.unwrap_or(800), max_size.unwrap_or(1333));
         if min_size == 0 || min_size > max_size || max_size > 16_384 {
             return Err(ConfigError::Range {
                 name: "[model] min_size".to_owned(),
@@ -377,7 +379,7 @@ impl Config {
                 range: "at least 1, at most max_size, and max_size at most 16384 pixels",
             });
         }
-        if !(0.0..1.0).contains(&norm_eps) {
+        if let Some(norm_eps) = norm_eps.filter(|eps| !(0.0..1.0).contains(eps)) {
             return Err(ConfigError::Range {
                 name: "[model] norm_eps".to_owned(),
                 value: norm_eps.to_string(),

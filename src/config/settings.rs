@@ -59,15 +59,16 @@ pub(super) struct Model {
     pub(super) torchscript: Option<PathBuf>,
     /// What the labels of the TorchScript detector are.
     pub(super) torchscript_labels: LabelKind,
-    /// Length of the short side of the model's input, pixels.
+    /// Length of the short side of the model's input, pixels; by default torchvision's for the architecture, 800.
     #[schemars(range(min = 1, max = 16384))]
-    pub(super) min_size: u32,
-    /// Greatest length of the long side of the model's input, pixels.
+    pub(super) min_size: Option<u32>,
+    /// Greatest length of the long side of the model's input, pixels; by default torchvision's for the architecture,
+    /// 1333.
     #[schemars(range(min = 1, max = 16384))]
-    pub(super) max_size: u32,
-    /// Epsilon of the model's batch normalisation.
+    pub(super) max_size: Option<u32>,
+    /// Epsilon of the model's batch normalisation; by default torchvision's for the architecture, 1e-5 or 1e-3.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
-    pub(super) norm_eps: f64,
+    pub(super) norm_eps: Option<f64>,
 }
 
 impl Default for Model {
@@ -77,9 +78,9 @@ impl Default for Model {
             checkpoint_dir: "models/local_checkpoints".into(),
             torchscript: None,
             torchscript_labels: LabelKind::Category,
-            min_size: 800,
-            max_size: 1333,
-            norm_eps: 1e-5,
+            min_size: None,
+            max_size: None,
+            norm_eps: None,
         }
     }
 }

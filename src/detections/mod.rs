@@ -30,6 +30,18 @@ pub trait Detector: Send + Sync {
     fn detect(&self, image: &RgbImage) -> Result<Vec<Detection>, DetectError>;
 }
 
+/// What kind of detector it is and how images are given to it, as far as that is known.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelForm {
+    /// As in `torchvision.FasterRCNN`: what the weights are of; `torchscript`; empty where it is not known.
+    pub format: String,
+    /// `min_size` and `max_size` that images are resized to, pixels; `None` where they are given as they are.
+    pub input_size: Option<(usize, usize)>,
+    /// Epsilon of batch normalisation, where it is not in the file.
+    pub norm_eps: Option<f64>,
+}
+
 /// Why a detector could not run on an image.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Preprocessing};
+use crate::config::Config;
 use crate::dataset::Dataset;
 use crate::inference::ImageResult;
 use crate::matching::practical::PracticalParams;
@@ -25,7 +25,13 @@ pub struct Fingerprint(BTreeMap<String, String>);
 impl Fingerprint {
     /// The facts of a run: what was evaluated, how it was given to the model, what was counted.
     /// The model itself is not among them: it is what is compared.
-    pub fn of_run(config: &Config, dataset: &Dataset, results: &[ImageResult]) -> Self {
+    /// `input_size` is the model's `min_size` and `max_size`, pixels, where images are resized to these.
+    pub fn of_run(
+        config: &Config,
+        dataset: &Dataset,
+        results: &[ImageResult],
+        input_size: Option<(usize, usize)>,
+    ) -> Self {
         let skipped = results.iter().filter(|result| result.outcome.is_err()).count();
         let mut fingerprint = Self::default();
         let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
@@ -34,7 +40,8 @@ impl Fingerprint {
         let facts = ["image_bytes_blake3", "min_size", "max_size"];
         let values = match digest_of_images(dataset, results) {
             Some(digest) => {
-                let Preprocessing { min_size, max_size, .. } = config.preprocessing;
+                // Until detgate read other checkpoints, it recorded these for every model.
+                let (min_size, max_size) = input_size.unwrap_or((800, 1333));
                 [digest.to_hex().to_string(), min_size.to_string(), max_size.to_string()]
             }
             None => facts.map(|_| NOT_KNOWN.to_owned()),

@@ -44,6 +44,20 @@ impl BoxCoder {
     }
 }
 
+/// A box from the distances of its sides (left, top, right, bottom) to the centre of `reference`, in units of
+/// its size: `torchvision.models.detection._utils.BoxLinearCoder.decode`.
+pub fn decode_linear([left, top, right, bottom]: [f32; 4], reference: Xyxy) -> Xyxy {
+    let [x1, y1, x2, y2] = reference;
+    let (center_x, center_y) = (0.5 * (x1 + x2), 0.5 * (y1 + y2));
+    let (width, height) = (x2 - x1, y2 - y1);
+    [
+        center_x - left * width,
+        center_y - top * height,
+        center_x + right * width,
+        center_y + bottom * height,
+    ]
+}
+
 /// The box, cut to an image of `(height, width)`: `torchvision.ops.clip_boxes_to_image`.
 pub fn clip_to_image([x1, y1, x2, y2]: Xyxy, (height, width): (usize, usize)) -> Xyxy {
     let (h, w) = (height as f32, width as f32);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use tch::TchError;
 
+use super::architecture::Architecture;
 use crate::detections::DetectError;
 
 /// How many parameter names an error lists before it counts the rest.
@@ -14,12 +15,33 @@ const NAMES_SHOWN: usize = 8;
 #[non_exhaustive]
 pub enum ModelError {
     /// The state dict does not hold exactly the parameters that its own shapes imply.
-    #[error("{}; is this a torchvision Faster R-CNN with a ResNet-FPN?", names(.missing, .surplus))]
+    #[error("{}; is it the whole state dict of a torchvision detector, and of one with torchvision's layers?", names(.missing, .surplus))]
     Parameters {
         /// Needed, but not there.
         missing: Vec<String>,
         /// There, but used by nothing.
         surplus: Vec<String>,
+    },
+    /// No name says that this is a detector that detgate computes.
+    #[error(
+        "the state dict is of none of the detectors that detgate computes (torchvision's Faster R-CNN, RetinaNet, FCOS, \
+         ssd300_vgg16 and ssdlite320_mobilenet_v3_large), its names are those of {resembles}; export it with \
+         torch.jit.script and pass it with --torchscript"
+    )]
+    Unknown {
+        /// What it looks like, with an article.
+        resembles: &'static str,
+    },
+    /// The size of the images is set, and the architecture's is fixed.
+    #[error(
+        "{architecture} takes images of {size}x{size} pixels and no others; remove min_size and max_size from the \
+         settings and flags"
+    )]
+    FixedSize {
+        /// Which.
+        architecture: Architecture,
+        /// Both sides, pixels.
+        size: u32,
     },
     /// A parameter has another shape than the rest of the state dict implies.
     #[error("parameter {name} has the shape {found:?}, expected {expected}")]
@@ -49,6 +71,28 @@ pub enum ModelError {
         found: [usize; 4],
         /// `basic` or `bottleneck`.
         block: &'static str,
+    },
+    /// The number of feature blocks is not that of MobileNetV3-Large.
+    #[error(
+        "the backbone has {found} feature blocks, MobileNetV3-Large has {expected}; others can be exported with \
+         torch.jit.script and passed with --torchscript"
+    )]
+    MobileNet {
+        /// Of `backbone.body`.
+        found: usize,
+        /// What the architecture has.
+        expected: usize,
+    },
+    /// The feature pyramid has another number of levels than the backbone has outputs.
+    #[error(
+        "the feature pyramid has {found} levels, expected {expected}; a pyramid of other levels (returned_layers) has \
+         anchors that no state dict holds: export the model with torch.jit.script and pass it with --torchscript"
+    )]
+    Levels {
+        /// Of the checkpoint.
+        found: usize,
+        /// Of the architecture.
+        expected: usize,
     },
     /// The checkpoint was made for another number of classes than its class map names.
     #[error(

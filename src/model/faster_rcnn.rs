@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::backbone::ResNet;
+use super::anchors::AnchorShapes;
+use super::backbone::Backbone;
 use super::boxes::Xyxy;
 use super::buffers::give_back;
 use super::error::ModelError;
@@ -49,7 +50,37 @@ pub struct FasterRcnnSettings {
 }
 
 impl FasterRcnnSettings {
-    /// torchvision 0.28's defaults.
+    /// torchvision 0.28's defaults for the detector that `weights` describes, with images of `min_size`
+    /// and `max_size`.
+    ///
+    /// `fasterrcnn_mobilenet_v3_large_fpn` and `fasterrcnn_mobilenet_v3_large_320_fpn` have the same state
+    /// dict; which of the two it is, these sizes say: 320 and 640 mean the second, with its 150 proposals.
+    pub fn for_weights(weights: &StateDict, min_size: usize, max_size: usize) -> Self {
+        let defaults = match weights.contains_key("backbone.body.0.0.weight") {
+            true if (min_size, max_size) == (320, 640) => Self::mobilenet_v3_large_320_fpn(),
+            true => Self::mobilenet_v3_large_fpn(),
+            false => Self::torchvision(),
+        };
+        Self { min_size, max_size, ..defaults }
+    }
+
+    /// torchvision 0.28's defaults for `fasterrcnn_mobilenet_v3_large_fpn`.
+    pub const fn mobilenet_v3_large_fpn() -> Self {
+        Self { rpn_score_thr: 0.05, ..Self::torchvision() }
+    }
+
+    /// torchvision 0.28's defaults for `fasterrcnn_mobilenet_v3_large_320_fpn`.
+    pub const fn mobilenet_v3_large_320_fpn() -> Self {
+        Self {
+            min_size: 320,
+            max_size: 640,
+            rpn_pre_nms_top_n: 150,
+            rpn_post_nms_top_n: 150,
+            ..Self::mobilenet_v3_large_fpn()
+        }
+    }
+
+    /// torchvision 0.28's defaults for `FasterRCNN`, and so for `fasterrcnn_resnet50_fpn` and `_v2`.
     pub const fn torchvision() -> Self {
         Self {
             min_size: 800,
@@ -132,9 +163,11 @@ pub struct FasterRcnn {
     /// Pixels to batch.
     pub transform: Transform,
     /// Batch to features.
-    pub backbone: ResNet,
+    pub backbone: Backbone,
     /// Features to pyramid.
     pub fpn: Fpn,
+    /// What the region proposal network starts from.
+    pub anchors: AnchorShapes,
     /// Pyramid to objectness and deltas.
     pub rpn: RpnHead,
     /// Pooled features to class logits and deltas.
@@ -145,8 +178,8 @@ pub struct FasterRcnn {
 }
 
 impl FasterRcnn {
-    /// Builds the detector that `weights` describes: depth, normalisation, all widths, RPN depth and
-    /// the number of classes are read from its names and shapes.
+    /// Builds the detector that `weights` describes: backbone, normalisation, all widths, the RPN's and
+    /// the box head's layers and the number of classes are read from its names and shapes.
     ///
     /// `label_to_category` maps the checkpoint's own labels (1 and up) to category ids. Detections of a
     /// label that it does not have are dropped, after the selection of the best per image, as one
@@ -164,16 +197,23 @@ impl FasterRcnn {
         init_thread()?;
         let _no_grad = tch::no_grad_guard();
         let weights = Weights::new(weights);
-        let backbone = ResNet::load(&weights, settings.norm_eps)?;
-        let fpn = Fpn::load(&weights, backbone.widths())?;
-        let rpn = RpnHead::load(&weights, fpn.width())?;
-        let head = BoxHead::load(&weights, fpn.width())?;
+        let eps = settings.norm_eps;
+        let backbone = Backbone::load(&weights, eps)?;
+        check_levels(Fpn::levels(&weights), backbone.strides().len())?;
+        let fpn = Fpn::load(&weights, &backbone.widths(), eps)?;
+        let anchors = anchors(&backbone);
+        let rpn = RpnHead::load(&weights, fpn.width(), anchors.per_place())?;
+        let head = BoxHead::load(&weights, fpn.width(), eps)?;
+        // What Mask R-CNN and Keypoint R-CNN compute from the boxes does not change these.
+        weights.skip_all("roi_heads.mask_");
+        weights.skip_all("roi_heads.keypoint_");
         weights.finish()?;
         check_classes(head.num_classes(), settings.num_classes, &label_to_category)?;
         Ok(Self {
             transform: Transform::new(settings.min_size, settings.max_size)?,
             backbone,
             fpn,
+            anchors,
             rpn,
             head,
             rpn_settings: settings.rpn(),
@@ -203,7 +243,7 @@ impl FasterRcnn {
         if proposals.is_empty() {
             return Ok(Vec::new());
         }
-        let pooled = multi_scale_roi_align(&pyramid[..4], &proposals)?;
+        let pooled = multi_scale_roi_align(&pyramid, self.backbone.strides(), &proposals)?;
         pyramid.into_iter().for_each(give_back);
         let hidden = self.head.features(&pooled)?;
         give_back(pooled);
@@ -218,7 +258,7 @@ impl FasterRcnn {
 
     fn propose(
         &self,
-        pyramid: &[Tensor; 5],
+        pyramid: &[Tensor],
         batch: &Tensor,
         size: (usize, usize),
     ) -> Result<Vec<Xyxy>, DetectError> {
@@ -226,24 +266,47 @@ impl FasterRcnn {
             pyramid.iter().map(|level| self.rpn.forward(level)).collect::<Result<Vec<_>, _>>()?;
         let (_, _, height, width) = batch.size4()?;
         let padded = (height as usize, width as usize);
-        let found = candidates(&outputs, padded, self.rpn_settings.pre_nms_top_n)?;
+        let found = candidates(&outputs, &self.anchors, padded, self.rpn_settings.pre_nms_top_n)?;
         Ok(filter_proposals(&found, size, &self.rpn_settings)?)
     }
 }
 
 impl Detector for FasterRcnn {
     fn detect(&self, image: &RgbImage) -> Result<Vec<Detection>, DetectError> {
-        let found = self.predict(image)?;
-        let to_detection = |scored: Scored| {
-            let category_id = *self.label_to_category.get(&scored.label)?;
-            let bbox = Bbox::from_xyxy(scored.corners.map(f64::from));
-            Some(Detection { bbox, score: f64::from(scored.score), category_id })
-        };
-        Ok(found.into_iter().filter_map(to_detection).collect())
+        Ok(to_detections(self.predict(image)?, &self.label_to_category))
     }
 }
 
-fn check_classes(
+/// What has a category.
+pub(super) fn to_detections(
+    found: Vec<Scored>,
+    label_to_category: &BTreeMap<i64, i64>,
+) -> Vec<Detection> {
+    let to_detection = |scored: Scored| {
+        let category_id = *label_to_category.get(&scored.label)?;
+        let bbox = Bbox::from_xyxy(scored.corners.map(f64::from));
+        Some(Detection { bbox, score: f64::from(scored.score), category_id })
+    };
+    found.into_iter().filter_map(to_detection).collect()
+}
+
+/// The anchors of torchvision's detector with that backbone.
+fn anchors(backbone: &Backbone) -> AnchorShapes {
+    match backbone {
+        Backbone::ResNet(_) => AnchorShapes::one_size_per_level(),
+        Backbone::MobileNetV3(_) => AnchorShapes::all_sizes_on_three_levels(),
+    }
+}
+
+/// A pyramid without any level is reported by the names that it misses.
+pub(super) fn check_levels(found: usize, expected: usize) -> Result<(), ModelError> {
+    match found == expected || found == 0 {
+        true => Ok(()),
+        false => Err(ModelError::Levels { found, expected }),
+    }
+}
+
+pub(super) fn check_classes(
     found: usize,
     expected: Option<usize>,
     label_to_category: &BTreeMap<i64, i64>,

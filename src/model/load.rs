@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{FasterRcnn, FasterRcnnSettings, ModelError, TorchScriptDetector};
+use super::{
+    Architecture, FasterRcnn, FasterRcnnSettings, ModelError, OneStage, OneStageSettings,
+    TorchScriptDetector,
+};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, ClassMap};
 use crate::config::{Config, LabelKind, LabelMap, ModelSource, Preprocessing};
-use crate::detections::Detector;
+use crate::detections::{Detector, ModelForm};
 use crate::files::failed;
-
-/// Raised whenever the same weights may find something else on the same image, were it in the last bit:
-/// predictions that were kept before are then no longer used.
-const COMPUTATION: u32 = 1;
 
 /// Why there is no detector.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +73,15 @@ pub struct Opened {
 
 #[derive(Debug)]
 enum Kind {
-    Checkpoint(Box<Checkpoint>, FasterRcnnSettings),
+    Checkpoint(Box<Checkpoint>, Settings),
     TorchScript,
+}
+
+/// How a checkpoint's weights are computed with.
+#[derive(Debug)]
+enum Settings {
+    FasterRcnn(FasterRcnnSettings),
+    OneStage(Architecture, OneStageSettings),
 }
 
 /// Finds the model that `config` names, and reads as much of it as is needed to know its classes.
@@ -89,15 +95,11 @@ pub fn open(config: &Config) -> Result<Opened, LoadError> {
         ModelSource::Newest(folder) => checkpoint::newest(folder)?,
     };
     let checkpoint = checkpoint::load(&path)?;
-    let (labels, num_classes) = labels(&checkpoint, config)?;
-    let Preprocessing { min_size, max_size, norm_eps } = config.preprocessing;
-    let settings = FasterRcnnSettings {
-        min_size: min_size as usize,
-        max_size: max_size as usize,
-        norm_eps,
-        num_classes,
-        ..FasterRcnnSettings::torchvision()
-    };
+    let of_model = |error| LoadError::Model { path: path.clone(), error };
+    let architecture = Architecture::recognise(&checkpoint.state_dict).map_err(of_model)?;
+    let (labels, num_classes) = labels(&checkpoint, architecture, config)?;
+    let settings = settings(architecture, &checkpoint, config.preprocessing, num_classes);
+    let settings = settings.map_err(of_model)?;
     Ok(Opened {
         path,
         kind: Kind::Checkpoint(Box::new(checkpoint), settings),
@@ -113,7 +115,7 @@ impl Opened {
 
     /// Everything but the file's contents, the code and the machine that changes what the detector finds,
     /// by name: what predictions that are kept depend on.
-    pub fn facts(&self) -> [(&'static str, String); 3] {
+    pub fn facts(&self) -> [(&'static str, String); 2] {
         let model = match &self.kind {
             Kind::Checkpoint(_, settings) => format!("{settings:?}"),
             Kind::TorchScript => "TorchScript".to_owned(),
@@ -125,7 +127,29 @@ impl Opened {
                 pairs.collect::<Vec<_>>().join(" ")
             }
         };
-        [("model", model), ("labels", labels), ("computation", COMPUTATION.to_string())]
+        [("model", model), ("labels", labels)]
+    }
+
+    /// What the file is of, and how images are given to it.
+    pub fn form(&self) -> ModelForm {
+        let (architecture, input_size, norm_eps) = match &self.kind {
+            Kind::Checkpoint(_, Settings::FasterRcnn(settings)) => (
+                Architecture::FasterRcnn,
+                (settings.min_size, settings.max_size),
+                settings.norm_eps,
+            ),
+            Kind::Checkpoint(_, Settings::OneStage(architecture, settings)) => {
+                (*architecture, (settings.min_size, settings.max_size), settings.norm_eps)
+            }
+            Kind::TorchScript => {
+                return ModelForm { format: "torchscript".to_owned(), ..ModelForm::default() };
+            }
+        };
+        ModelForm {
+            format: format!("torchvision.{}", architecture.class_name()),
+            input_size: Some(input_size),
+            norm_eps: Some(norm_eps),
+        }
     }
 
     /// Loads the weights.
@@ -135,15 +159,58 @@ impl Opened {
     pub fn load(self) -> Result<Box<dyn Detector>, LoadError> {
         let Self { path, kind, labels } = self;
         Ok(match kind {
-            Kind::Checkpoint(checkpoint, settings) => Box::new(
-                FasterRcnn::new(&checkpoint.state_dict, &settings, labels.unwrap_or_default())
-                    .map_err(|error| LoadError::Model { path, error })?,
-            ),
+            Kind::Checkpoint(checkpoint, settings) => {
+                build(&checkpoint, &settings, labels.unwrap_or_default())
+                    .map_err(|error| LoadError::Model { path, error })?
+            }
             Kind::TorchScript => {
                 Box::new(TorchScriptDetector::load(&path, labels).map_err(LoadError::TorchScript)?)
             }
         })
     }
+}
+
+fn build(
+    checkpoint: &Checkpoint,
+    settings: &Settings,
+    labels: BTreeMap<i64, i64>,
+) -> Result<Box<dyn Detector>, ModelError> {
+    let weights = &checkpoint.state_dict;
+    Ok(match settings {
+        Settings::FasterRcnn(settings) => Box::new(FasterRcnn::new(weights, settings, labels)?),
+        Settings::OneStage(architecture, settings) => {
+            Box::new(OneStage::new(*architecture, weights, settings, labels)?)
+        }
+    })
+}
+
+/// torchvision's for the architecture, but for what the user has set.
+fn settings(
+    architecture: Architecture,
+    checkpoint: &Checkpoint,
+    set: Preprocessing,
+    num_classes: Option<usize>,
+) -> Result<Settings, ModelError> {
+    let resized = set.min_size.is_some() || set.max_size.is_some();
+    if let Some(size) = architecture.fixed_size().filter(|_| resized) {
+        return Err(ModelError::FixedSize { architecture, size });
+    }
+    let defaults = OneStageSettings::torchvision(architecture);
+    let pixels = |set: Option<u32>, default| set.map_or(default, |pixels| pixels as usize);
+    let min_size = pixels(set.min_size, defaults.min_size);
+    let max_size = pixels(set.max_size, defaults.max_size);
+    let norm_eps = set.norm_eps.unwrap_or(defaults.norm_eps);
+    Ok(match architecture {
+        Architecture::FasterRcnn => {
+            let defaults =
+                FasterRcnnSettings::for_weights(&checkpoint.state_dict, min_size, max_size);
+            Settings::FasterRcnn(FasterRcnnSettings { norm_eps, num_classes, ..defaults })
+        }
+        _ => Settings::OneStage(
+            architecture,
+            OneStageSettings { min_size, max_size, norm_eps, num_classes, ..defaults },
+        ),
+    })
 }
 
 /// From label to category id, and the number of classes that the weights must have, background
@@ -154,6 +221,7 @@ impl Opened {
 /// category ids, as with torchvision's weights for COCO.
 fn labels(
     checkpoint: &Checkpoint,
+    architecture: Architecture,
     config: &Config,
 ) -> Result<(BTreeMap<i64, i64>, Option<usize>), LoadError> {
     if !config.all_categories {
@@ -165,8 +233,7 @@ fn labels(
         let labels = label_to_category(&classes.coco_to_internal);
         return Ok((labels, Some(classes.coco_to_internal.len() + 1)));
     }
-    let predictor = checkpoint.state_dict.get("roi_heads.box_predictor.cls_score.bias");
-    let count = predictor.map_or(0, |bias| bias.len() as i64);
+    let count = architecture.num_classes(&checkpoint.state_dict) as i64;
     Ok(((1..count).map(|label| (label, label)).collect(), None))
 }
 

@@ -1,4 +1,4 @@
-//! Faster R-CNN with a ResNet-FPN on libtorch, from pixels to boxes, numerically equal to torchvision
+//! Faster R-CNN with a ResNet or MobileNetV3 FPN on libtorch, from pixels to boxes, numerically equal to torchvision
 //! 0.28 eager; and TorchScript detectors. The only home of `tch`.
 //!
 //! One file per stage, in the order in which an image passes through them: [`transform`],
@@ -10,7 +10,9 @@
 //! a state dict holds is read from its names and shapes.
 
 pub mod anchors;
+pub mod architecture;
 pub mod backbone;
+mod box_head;
 pub mod boxes;
 mod buffers;
 mod error;
@@ -20,6 +22,7 @@ pub mod kernels;
 mod layers;
 mod load;
 pub mod nms;
+pub mod one_stage;
 pub mod roi_align;
 pub mod roi_heads;
 pub mod rpn;
@@ -28,9 +31,11 @@ mod torchscript;
 pub mod transform;
 pub mod weights;
 
+pub use architecture::Architecture;
 pub use error::ModelError;
 pub use faster_rcnn::{FasterRcnn, FasterRcnnSettings};
 pub use layers::channels_last;
 pub use load::{LoadError, Opened, load, open};
+pub use one_stage::{OneStage, OneStageSettings};
 pub use threads::init_thread;
 pub use torchscript::TorchScriptDetector;

@@ -1,13 +1,13 @@
 //! RoIAlign (He et al. 2017, <https://arxiv.org/abs/1703.06870>) over the levels of a pyramid:
 //! `torchvision.ops.MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2)`, with
-//! torchvision's `aligned=False`.
+//! torchvision's `aligned=False`. A level without such a name, the subsampled last one, is not pooled from.
 //!
 //! Reads channels-last features, so that the inner loop runs over channels that lie side by side.
 //!
 //! One difference by intent: torchvision infers the levels' scales from the first image that a model
 //! sees (`_setup_scales`), which for an image that is resized to fewer than 68 pixels can give
-//! other ones, for it and for all later images. Here they are always 1/4, 1/8, 1/16 and 1/32, as
-//! torchvision infers from any larger image, and no image depends on another.
+//! other ones, for it and for all later images. Here they always follow from the backbone's strides,
+//! which are what torchvision infers from any larger image, and no image depends on another.
 
 use tch::{TchError, Tensor};
 
@@ -20,31 +20,33 @@ pub const OUTPUT_SIZE: usize = 7;
 /// Sampling points per side of a bin.
 const SAMPLING_RATIO: usize = 2;
 const SAMPLES: usize = SAMPLING_RATIO * SAMPLING_RATIO;
-/// Feature pixels per image pixel of P2 to P5.
-pub const SCALES: [f32; 4] = [0.25, 0.125, 0.0625, 0.03125];
 /// A RoI of this size, the square root of its area in pixels, ...
 const CANONICAL_SCALE: f32 = 224.0;
 /// ... is pooled from this level.
 const CANONICAL_LEVEL: f64 = 4.0;
-const FIRST_LEVEL: f32 = 2.0;
 
-/// Pools P2 to P5 (each `[1, c, h, w]`) at `rois` -> `[n, 49, c]`, bins in rows.
+/// Pools the levels of a pyramid (each `[1, c, h, w]`) at `rois` -> `[n, 49, c]`, bins in rows. `strides`,
+/// image pixels per feature pixel, are powers of two; levels beyond them are not pooled from.
 ///
 /// # Errors
 /// libtorch's.
-pub fn multi_scale_roi_align(pyramid: &[Tensor], rois: &[Xyxy]) -> Result<Tensor, TchError> {
+pub fn multi_scale_roi_align(
+    pyramid: &[Tensor],
+    strides: &[usize],
+    rois: &[Xyxy],
+) -> Result<Tensor, TchError> {
     let channels = pyramid.first().map_or(0, |level| level.size()[1]);
     let bins = (OUTPUT_SIZE * OUTPUT_SIZE) as i64;
     let mut pooled = buffers::take(&[rois.len() as i64, bins, channels])?;
     if rois.is_empty() {
         return Ok(pooled);
     }
-    let levels = roi_levels(rois)?;
+    let levels = roi_levels(rois, strides)?;
     let outputs = values_mut(&mut pooled)?;
     let row = (bins * channels) as usize;
-    for (level, features) in pyramid.iter().take(SCALES.len()).enumerate() {
+    for (level, (features, &stride)) in pyramid.iter().zip(strides).enumerate() {
         let features = channels_last(features)?.f_permute([0, 2, 3, 1])?;
-        let map = FeatureMap::new(&features, SCALES[level])?;
+        let map = FeatureMap::new(&features, 1.0 / stride as f32)?;
         for (index, roi) in rois.iter().enumerate().filter(|&(index, _)| levels[index] == level) {
             map.pool(roi, &mut outputs[index * row..][..row]);
         }
@@ -52,23 +54,24 @@ pub fn multi_scale_roi_align(pyramid: &[Tensor], rois: &[Xyxy]) -> Result<Tensor
     Ok(pooled)
 }
 
-/// Which level each RoI is pooled from, 0 for P2: `torchvision.ops.poolers.LevelMapper`, equation 1
+/// Which level each RoI is pooled from, 0 for the first: `torchvision.ops.poolers.LevelMapper`, equation 1
 /// of the FPN paper. The logarithm is libtorch's, because a last bit decides.
+///
+/// As in torchvision a level is a power of two: of several levels of the same stride, as MobileNetV3 has
+/// them, only the first is ever pooled from.
 ///
 /// # Errors
 /// libtorch's.
-pub fn roi_levels(rois: &[Xyxy]) -> Result<Vec<usize>, TchError> {
+pub fn roi_levels(rois: &[Xyxy], strides: &[usize]) -> Result<Vec<usize>, TchError> {
+    let exponent = |stride: Option<&usize>| stride.map_or(0.0, |stride| stride.ilog2() as f32);
+    let (first, last) = (exponent(strides.first()), exponent(strides.last()));
     let ratios: Vec<f32> = rois.iter().map(|roi| area(roi).sqrt() / CANONICAL_SCALE).collect();
     let levels = Tensor::f_from_slice(&ratios)?
         .f_log2()?
         .f_add_scalar(CANONICAL_LEVEL)?
         .f_add_scalar(1e-6)?;
     let levels = Vec::<f32>::try_from(levels)?;
-    let last = FIRST_LEVEL + (SCALES.len() - 1) as f32;
-    Ok(levels
-        .iter()
-        .map(|level| (level.floor().clamp(FIRST_LEVEL, last) - FIRST_LEVEL) as usize)
-        .collect())
+    Ok(levels.iter().map(|level| (level.floor().clamp(first, last) - first) as usize).collect())
 }
 
 /// One level's features in channels-last order.
@@ -175,6 +178,8 @@ mod tests {
     use proptest::prelude::*;
     use tch::{Device, Kind};
 
+    const STRIDES: [usize; 4] = [4, 8, 16, 32];
+
     fn pyramid(level: impl Fn(i64, i64) -> Tensor) -> Vec<Tensor> {
         [(64, 96), (32, 48), (16, 24), (8, 12)].map(|(h, w)| level(h, w)).into()
     }
@@ -190,7 +195,7 @@ mod tests {
         #[test]
         fn a_constant_map_stays_constant(rois in proptest::collection::vec(any_roi(), 1..20)) {
             let levels = pyramid(|h, w| Tensor::full([1, 5, h, w], 0.75, (Kind::Float, Device::Cpu)));
-            let pooled = multi_scale_roi_align(&levels, &rois).unwrap();
+            let pooled = multi_scale_roi_align(&levels, &STRIDES, &rois).unwrap();
             for value in values(&pooled).unwrap() {
                 prop_assert!((value - 0.75).abs() < 1e-6, "{value}");
             }
@@ -205,7 +210,7 @@ mod tests {
                 Tensor::cat(&[down.expand([1, 1, h, w], false), right.expand([1, 1, h, w], false)], 1)
             });
             // Below 112 pixels: pooled from P2, scale 1/4.
-            let pooled = multi_scale_roi_align(&levels, &[[x, y, x + side, y + side]]).unwrap();
+            let pooled = multi_scale_roi_align(&levels, &STRIDES, &[[x, y, x + side, y + side]]).unwrap();
             for (bin, found) in values(&pooled).unwrap().as_chunks::<2>().0.iter().enumerate() {
                 let middle = |start: f32, index: usize| (start + side * (index as f32 + 0.5) / 7.0) / 4.0;
                 let expected = [middle(y, bin / 7), middle(x, bin % 7)];
@@ -220,12 +225,13 @@ mod tests {
     fn the_level_follows_the_size() {
         let square = |side: f32| [0.0, 0.0, side, side];
         let rois = [1.0, 111.9, 112.0, 223.9, 224.0, 447.9, 448.0, 2000.0].map(square);
-        assert_eq!(roi_levels(&rois).unwrap(), [0, 0, 1, 1, 2, 2, 3, 3]);
+        assert_eq!(roi_levels(&rois, &STRIDES).unwrap(), [0, 0, 1, 1, 2, 2, 3, 3]);
+        assert_eq!(roi_levels(&rois, &[32, 32]).unwrap(), [0; 8]);
     }
 
     #[test]
     fn no_rois_give_an_empty_output() {
         let levels = pyramid(|h, w| Tensor::zeros([1, 5, h, w], (Kind::Float, Device::Cpu)));
-        assert_eq!(multi_scale_roi_align(&levels, &[]).unwrap().size(), [0, 49, 5]);
+        assert_eq!(multi_scale_roi_align(&levels, &STRIDES, &[]).unwrap().size(), [0, 49, 5]);
     }
 }

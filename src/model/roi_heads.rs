@@ -1,14 +1,12 @@
-//! The second stage, from pooled features to detections: `TwoMLPHead` and `FastRCNNPredictor` of
-//! `torchvision.models.detection.faster_rcnn`, and `roi_heads.RoIHeads.postprocess_detections`.
+//! The second stage, from pooled features to detections: the [`BoxHead`] and
+//! `torchvision.models.detection.roi_heads.RoIHeads.postprocess_detections`.
 
 use tch::{TchError, Tensor};
 
+pub use super::box_head::BoxHead;
 use super::boxes::{BoxCoder, Xyxy, clip_to_image, is_large, rows};
-use super::buffers::give_back;
-use super::layers::{Linear, values};
+use super::layers::values;
 use super::nms::batched_nms;
-use super::roi_align::OUTPUT_SIZE;
-use super::weights::Weights;
 use crate::detections::DetectError;
 
 /// Detections with a shorter side, pixels of the resized image, are dropped.
@@ -36,59 +34,6 @@ pub struct Scored {
     pub score: f32,
     /// The checkpoint's own label, 1 and up.
     pub label: i64,
-}
-
-/// `roi_heads.box_head` and `roi_heads.box_predictor`.
-#[derive(Debug)]
-pub struct BoxHead {
-    fc6: Linear,
-    fc7: Linear,
-    cls_score: Linear,
-    bbox_pred: Linear,
-}
-
-impl BoxHead {
-    /// Takes all of `roi_heads` for a pyramid of `width` channels.
-    ///
-    /// # Errors
-    /// libtorch's; missing and misshapen parameters are left to [`Weights::finish`].
-    pub fn load(weights: &Weights<'_>, width: i64) -> Result<Self, TchError> {
-        let linear = |path: &str, outputs, inputs| {
-            Linear::load(weights, &format!("roi_heads.{path}"), outputs, inputs)
-        };
-        let bins = (OUTPUT_SIZE * OUTPUT_SIZE) as i64;
-        let path = "roi_heads.box_head.fc6";
-        let fc6 = Linear::load_for_channels_last(weights, path, None, (width, bins))?;
-        let fc7 = linear("box_head.fc7", None, fc6.outputs())?;
-        let cls_score = linear("box_predictor.cls_score", None, fc7.outputs())?;
-        let bbox_pred =
-            linear("box_predictor.bbox_pred", Some(4 * cls_score.outputs()), fc7.outputs())?;
-        Ok(Self { fc6, fc7, cls_score, bbox_pred })
-    }
-
-    /// Classes, background included.
-    pub fn num_classes(&self) -> usize {
-        self.cls_score.outputs() as usize
-    }
-
-    /// Pooled features `[n, 49, c]` -> `[n, head width]`.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn features(&self, pooled: &Tensor) -> Result<Tensor, TchError> {
-        let hidden = self.fc6.forward_relu(&pooled.f_flatten(1, 2)?)?;
-        let features = self.fc7.forward_relu(&hidden)?;
-        give_back(hidden);
-        Ok(features)
-    }
-
-    /// `[n, head width]` -> class logits `[n, classes]` and box deltas `[n, 4 * classes]`.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn predict(&self, features: &Tensor) -> Result<(Tensor, Tensor), TchError> {
-        Ok((self.cls_score.forward(features)?, self.bbox_pred.forward(features)?))
-    }
 }
 
 /// Turns the predictions for `proposals` on an image of `(height, width)`, before padding, into

@@ -3,7 +3,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::anchors::{ASPECT_RATIOS, LevelAnchors, SIZES};
+use super::anchors::AnchorShapes;
 use super::boxes::{BoxCoder, Xyxy, clip_to_image, is_large, rows};
 use super::buffers::give_back;
 use super::layers::{Conv2d, Geometry, values};
@@ -12,8 +12,6 @@ use super::weights::Weights;
 use crate::detections::DetectError;
 
 const HEAD: &str = "rpn.head";
-/// Per place of a level.
-const ANCHORS: i64 = ASPECT_RATIOS.len() as i64;
 /// Proposals with a shorter side, pixels, are dropped.
 const MIN_SIZE: f32 = 1e-3;
 const CODER: BoxCoder = BoxCoder { weights: [1.0; 4] };
@@ -37,9 +35,12 @@ pub struct RpnHead {
     convs: Vec<Conv2d>,
     /// Objectness, then deltas: one pass over the hidden layer.
     predictor: Conv2d,
+    /// Per place of a level.
+    anchors: i64,
 }
 
-/// The head's output on one level, anchors in the order of [`LevelAnchors`].
+/// The head's output on one level, anchors in the order of
+/// [`LevelAnchors`](super::anchors::LevelAnchors).
 #[derive(Debug)]
 pub struct RpnOutput {
     /// Logits, `[n]`.
@@ -57,16 +58,17 @@ pub struct Candidate {
     pub corners: Xyxy,
     /// Objectness logit.
     pub logit: f32,
-    /// Pyramid level, 0 for P2.
+    /// Pyramid level, 0 for the first.
     pub level: i64,
 }
 
 impl RpnHead {
-    /// Takes all of `rpn.head` for a pyramid of `width` channels.
+    /// Takes all of `rpn.head` for a pyramid of `width` channels and that many anchors per place.
     ///
     /// # Errors
     /// libtorch's; missing and misshapen parameters are left to [`Weights::finish`].
-    pub fn load(weights: &Weights<'_>, width: i64) -> Result<Self, TchError> {
+    pub fn load(weights: &Weights<'_>, width: i64, anchors: usize) -> Result<Self, TchError> {
+        let anchors = anchors as i64;
         // At least one, so that a head without any is reported as missing it.
         let depth = weights.count(&format!("{HEAD}.conv")).max(1);
         let conv = |i| {
@@ -75,12 +77,12 @@ impl RpnHead {
         };
         let convs = (0..depth).map(conv).collect::<Result<_, _>>()?;
         let (objectness, deltas) = (format!("{HEAD}.cls_logits"), format!("{HEAD}.bbox_pred"));
-        let parts = [(&*objectness, Some(ANCHORS)), (&*deltas, Some(4 * ANCHORS))];
+        let parts = [(&*objectness, Some(anchors)), (&*deltas, Some(4 * anchors))];
         let predictor = Conv2d::load_stacked(weights, &parts, width, Geometry::new(1, 1))?;
-        Ok(Self { convs, predictor })
+        Ok(Self { convs, predictor, anchors })
     }
 
-    /// One level `[1, c, h, w]` -> objectness and deltas of its `3 * h * w` anchors.
+    /// One level `[1, c, h, w]` -> objectness and deltas of its `anchors * h * w` anchors.
     ///
     /// # Errors
     /// libtorch's.
@@ -99,8 +101,8 @@ impl RpnHead {
             part.f_contiguous()?.f_reshape(shape)
         };
         let output = RpnOutput {
-            objectness: channels(0, ANCHORS, &[-1])?,
-            deltas: channels(ANCHORS, 4 * ANCHORS, &[-1, 4])?,
+            objectness: channels(0, self.anchors, &[-1])?,
+            deltas: channels(self.anchors, 4 * self.anchors, &[-1, 4])?,
             grid: (height as usize, width as usize),
         };
         give_back(predicted);
@@ -121,18 +123,20 @@ impl RpnOutput {
     }
 }
 
-/// Decodes the best `top_n` anchors of each level of a padded image of `(height, width)`.
+/// Decodes the best `top_n` anchors of each level of a padded image of `(height, width)`. There must be
+/// `shapes` for each output.
 ///
 /// # Errors
 /// libtorch's; and where the network's outputs are not finite.
 pub fn candidates(
     outputs: &[RpnOutput],
+    shapes: &AnchorShapes,
     image: (usize, usize),
     top_n: usize,
 ) -> Result<Vec<Candidate>, DetectError> {
     let mut found = Vec::new();
-    for (level, (output, size)) in outputs.iter().zip(SIZES).enumerate() {
-        let anchors = LevelAnchors::new(size, output.grid, image);
+    for (level, output) in outputs.iter().enumerate() {
+        let anchors = shapes.level(level, output.grid, image);
         let (logits, indices) = output.top(top_n)?;
         let deltas = rows(values(&output.deltas)?);
         for (logit, index) in logits.into_iter().zip(indices) {

@@ -19,10 +19,18 @@ const SIZE_DIVISIBLE: usize = 32;
 /// Normalises, resizes and pads.
 #[derive(Debug)]
 pub struct Transform {
-    min_size: usize,
-    max_size: usize,
+    size: Size,
     mean: Param,
     std: Param,
+}
+
+/// How large an image becomes.
+#[derive(Debug, Clone, Copy)]
+enum Size {
+    /// Its shorter side `min`, or its longer one `max` where that is smaller; then padded.
+    Limited { min: usize, max: usize },
+    /// Both sides, whatever its shape; not padded.
+    Fixed(usize),
 }
 
 /// What the network sees of one image.
@@ -41,16 +49,33 @@ impl Transform {
     /// # Errors
     /// libtorch's.
     pub fn new(min_size: usize, max_size: usize) -> Result<Self, TchError> {
-        let channels = |values: &[f32; 3]| Tensor::f_from_slice(values)?.f_reshape([3, 1, 1]);
-        Ok(Self { min_size, max_size, mean: channels(&MEAN)?.into(), std: channels(&STD)?.into() })
+        Self::of(Size::Limited { min: min_size, max: max_size }, MEAN, STD)
+    }
+
+    /// Resizes to a square of that side, pixels (`fixed_size`), and normalises by a mean and standard deviation
+    /// of R, G and B, of values in 0..1.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn fixed(side: usize, mean: [f32; 3], std: [f32; 3]) -> Result<Self, TchError> {
+        Self::of(Size::Fixed(side), mean, std)
+    }
+
+    fn of(size: Size, mean: [f32; 3], std: [f32; 3]) -> Result<Self, TchError> {
+        let channels = |values: [f32; 3]| Tensor::f_from_slice(&values)?.f_reshape([3, 1, 1]);
+        Ok(Self { size, mean: channels(mean)?.into(), std: channels(std)?.into() })
     }
 
     /// The size of an image of `(height, width)` after resizing, as eager torchvision computes it:
     /// the scale in float64, the product cut off (`_resize_image_and_masks`, `interpolate` with
     /// `recompute_scale_factor`).
     pub fn resized(&self, (height, width): (usize, usize)) -> (usize, usize) {
+        let (min, max) = match self.size {
+            Size::Limited { min, max } => (min, max),
+            Size::Fixed(side) => return (side, side),
+        };
         let (short, long) = (height.min(width) as f64, height.max(width) as f64);
-        let scale = (self.min_size as f64 / short).min(self.max_size as f64 / long);
+        let scale = (min as f64 / short).min(max as f64 / long);
         ((height as f64 * scale) as usize, (width as f64 * scale) as usize)
     }
 
@@ -70,6 +95,9 @@ impl Transform {
         let normalized = to_tensor(image)?.f_sub(&self.mean)?.f_div(&self.std)?.f_unsqueeze(0)?;
         let resized =
             normalized.f_upsample_bilinear2d([height as i64, width as i64], false, None, None)?;
+        if let Size::Fixed(_) = self.size {
+            return Ok(Transformed { batch: channels_last(&resized)?, size });
+        }
         let padding = |side: usize| (side.next_multiple_of(SIZE_DIVISIBLE) - side) as i64;
         let batch = resized.f_constant_pad_nd([0, padding(width), 0, padding(height)])?;
         Ok(Transformed { batch: channels_last(&batch)?, size })

@@ -47,6 +47,11 @@ impl<'a> Weights<'a> {
         self.entries.contains_key(name)
     }
 
+    /// The shape of the parameter of that name, if there is one; it is not taken by this.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|tensor| tensor.shape())
+    }
+
     /// How many of `prefix.0`, `prefix.1`, ... there are, up to the first gap.
     pub fn count(&self, prefix: &str) -> usize {
         (0..).take_while(|i| self.has_prefix(&format!("{prefix}.{i}."))).count()
@@ -94,6 +99,13 @@ impl<'a> Weights<'a> {
         } else {
             state.missing.push(name.to_owned());
         }
+    }
+
+    /// Takes all entries whose names begin with `prefix`, if there are any: parts of the model that detgate does
+    /// not compute.
+    pub fn skip_all(&self, prefix: &str) {
+        let names = self.entries.keys().filter(|name| name.starts_with(prefix)).cloned();
+        self.state.borrow_mut().taken.extend(names);
     }
 
     /// Checks that every parameter was there, was used, and had the shape that was expected.

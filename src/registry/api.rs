@@ -202,10 +202,8 @@ pub(super) fn list_artifacts(
         let mut query = vec![("run_id", run_id)];
         query.extend((!folder.is_empty()).then_some(("path", folder)));
         query.extend((!page.is_empty()).then_some(("page_token", page.as_str())));
-        let answer = client.repeated(|| {
-            let answer = client.get("artifacts/list", &query)?;
-            text(client, &answer, "root_uri").map(|_| answer)
-        })?;
+        let answer = client.get("artifacts/list", &query)?;
+        text(client, &answer, "root_uri")?;
         for file in answer["files"].as_array().into_iter().flatten() {
             // Protocol buffers write 64-bit integers as strings; MLflow does so in some versions.
             let size =

@@ -4,18 +4,19 @@
 //! that a server of ours serves. Another file path of this machine (an experiment that an older
 //! project created elsewhere) is written to directly, as MLflow's own client does.
 //!
-//! Deliberately absent: object stores (`s3://` and the like), which need the store's own
-//! credentials here, while a server that proxies artifacts needs none.
+//! Deliberately absent: object stores (`s3://` and the like) as a run's own store, which need the
+//! store's credentials here, while a server that proxies artifacts needs none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::api::{self, Run};
 use super::client::Client;
+use super::multipart::{self, Outcome, Target};
 use super::prepare::Upload;
 use super::settings::Listener;
 use super::{Content, Event, RegistryError, RegistrySettings};
@@ -91,8 +92,25 @@ fn local_path(uri: &str) -> Option<PathBuf> {
     (!is_scheme).then(|| PathBuf::from(uri))
 }
 
-/// Uploads one file; from its beginning again where that fails for the moment.
+/// Uploads one file, in parts if the server offers it for a file of that size.
 pub(super) fn upload(
+    client: &Client,
+    run: &Run,
+    store: &Store,
+    file: &Upload<'_>,
+    settings: &RegistrySettings,
+) -> Result<(), RegistryError> {
+    if let Store::Proxied { prefix } = store {
+        let target = Target { client, settings, run, prefix, file };
+        if multipart::upload(&target)? == Outcome::Uploaded {
+            return Ok(());
+        }
+    }
+    upload_whole(client, store, file, settings)
+}
+
+/// Uploads one file in one request; from its beginning again where that fails for the moment.
+fn upload_whole(
     client: &Client,
     store: &Store,
     file: &Upload<'_>,
@@ -121,14 +139,8 @@ pub(super) fn upload(
 }
 
 fn watched(file: &Upload<'_>, settings: &RegistrySettings) -> Result<Watched, RegistryError> {
-    Ok(Watched {
-        inner: open(file.content)?,
-        path: file.path.clone(),
-        sent: 0,
-        total: file.length,
-        interrupted: Arc::clone(&settings.interrupted),
-        on_event: Arc::clone(&settings.on_event),
-    })
+    let progress = Arc::new(Progress::new(file, settings));
+    Ok(Watched::new(open(file.content)?, &progress, Arc::default()))
 }
 
 fn open(content: &Content) -> Result<Box<dyn Read + Send>, RegistryError> {
@@ -141,24 +153,72 @@ fn open(content: &Content) -> Result<Box<dyn Read + Send>, RegistryError> {
     }
 }
 
-/// Tells of progress, and stops when the user asks for it.
-struct Watched {
-    inner: Box<dyn Read + Send>,
+/// How much of a file was sent.
+pub(super) struct Progress {
     path: String,
-    sent: u64,
+    sent: Mutex<u64>,
     total: u64,
     interrupted: Arc<AtomicBool>,
     on_event: Listener,
 }
 
+impl Progress {
+    pub(super) fn new(file: &Upload<'_>, settings: &RegistrySettings) -> Self {
+        Self {
+            path: file.path.clone(),
+            sent: Mutex::default(),
+            total: file.length,
+            interrupted: Arc::clone(&settings.interrupted),
+            on_event: Arc::clone(&settings.on_event),
+        }
+    }
+
+    /// Told under the lock, so that numbers come in order.
+    fn add(&self, count: u64) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        *sent += count;
+        (self.on_event)(Event::Uploading { path: &self.path, sent: *sent, total: self.total });
+    }
+
+    /// What was sent in vain does not count.
+    pub(super) fn take_back(&self, counted: &AtomicU64) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        *sent = sent.saturating_sub(counted.swap(0, Ordering::Relaxed));
+    }
+}
+
+/// Tells of progress, and stops when the user asks for it or another part of the file has failed.
+pub(super) struct Watched {
+    inner: Box<dyn Read + Send>,
+    progress: Arc<Progress>,
+    counted: Arc<AtomicU64>,
+    has_failed: Arc<AtomicBool>,
+}
+
+impl Watched {
+    pub(super) fn new(
+        inner: Box<dyn Read + Send>,
+        progress: &Arc<Progress>,
+        has_failed: Arc<AtomicBool>,
+    ) -> Self {
+        Self { inner, progress: Arc::clone(progress), counted: Arc::default(), has_failed }
+    }
+
+    /// Bytes that were read from it.
+    pub(super) fn counted(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.counted)
+    }
+}
+
 impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.interrupted.load(Ordering::Relaxed) {
+        let flags = [&self.progress.interrupted, &self.has_failed];
+        if flags.iter().any(|flag| flag.load(Ordering::Relaxed)) {
             return Err(std::io::Error::other("interrupted"));
         }
         let count = self.inner.read(buffer)?;
-        self.sent += count as u64;
-        (self.on_event)(Event::Uploading { path: &self.path, sent: self.sent, total: self.total });
+        self.counted.fetch_add(count as u64, Ordering::Relaxed);
+        self.progress.add(count as u64);
         Ok(count)
     }
 }
@@ -190,7 +250,7 @@ pub(super) fn mismatches<'a, 'b>(
     let folders: BTreeSet<String> = files.iter().map(|file| folder(&file.path)).collect();
     let mut sizes = BTreeMap::new();
     for folder in folders {
-        sizes.extend(api::list_artifacts(client, &run.id, &folder)?);
+        sizes.extend(client.repeated(|| api::list_artifacts(client, &run.id, &folder))?);
     }
     let found = files.iter().map(|file| Mismatch { file, found: sizes.get(&file.path).copied() });
     Ok(found.filter(|mismatch| mismatch.found != Some(mismatch.file.length)).collect())

@@ -58,7 +58,7 @@ fn download(
     // A version that somebody made by hand may have no run.
     let files = match run_id {
         "" => BTreeMap::new(),
-        run_id => api::list_artifacts(client, run_id, FOLDER)?,
+        run_id => client.repeated(|| api::list_artifacts(client, run_id, FOLDER))?,
     };
     let snapshot = format!("{FOLDER}/{SNAPSHOT}");
     if !files.contains_key(&snapshot) {

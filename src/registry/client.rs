@@ -133,6 +133,18 @@ impl Client {
         self.json(self.request(Method::POST, url).json(body))
     }
 
+    /// `POST api/2.0/mlflow-artifacts/PATH` with a JSON body.
+    pub(super) fn post_artifacts(&self, path: &str, body: &Value) -> Result<Value, RegistryError> {
+        let url = self.url(&["api", "2.0", "mlflow-artifacts", path]);
+        self.json(self.request(Method::POST, url).json(body))
+    }
+
+    /// `GET api/3.0/mlflow/server-info`: what the server can do.
+    pub(super) fn server_info(&self) -> Result<Value, RegistryError> {
+        let url = self.url(&["api", "3.0", "mlflow", "server-info"]);
+        self.json(self.request(Method::GET, url))
+    }
+
     /// `DELETE api/2.0/mlflow/PATH` with a JSON body.
     pub(super) fn delete(&self, path: &str, body: &Value) -> Result<Value, RegistryError> {
         let url = self.url(&["api", "2.0", "mlflow", path]);
@@ -244,9 +256,7 @@ impl Client {
     fn refused(&self, url: &str, response: Response) -> RegistryError {
         let status = response.status().as_u16();
         let html = is_html(&response);
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let retry_after = header(reqwest::header::RETRY_AFTER)
-            .and_then(|wait| asked_wait(wait, header(reqwest::header::DATE)));
+        let retry_after = retry_after(&response);
         let mut body = Vec::new();
         let read = response.take(MESSAGE_BYTES).read_to_end(&mut body);
         // What the status says alone stands; of the rest, MLflow's code is part of what was said.
@@ -308,7 +318,13 @@ fn secrets(http: &reqwest::blocking::Client, base: &Url, credentials: &Credentia
     known.into_iter().filter(|secret| !secret.is_empty()).map(str::to_owned).collect()
 }
 
-fn builder(timeouts: &Timeouts) -> ClientBuilder {
+/// For how long an answer asks to be left alone.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    asked_wait(header(reqwest::header::RETRY_AFTER)?, header(reqwest::header::DATE))
+}
+
+pub(super) fn builder(timeouts: &Timeouts) -> ClientBuilder {
     static PROVIDER: std::sync::Once = std::sync::Once::new();
     // An error says that the program has already installed one, which is as good.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
@@ -319,7 +335,7 @@ fn builder(timeouts: &Timeouts) -> ClientBuilder {
         .timeout(None)
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     let Some(host) = url.host_str() else {
         return false;
     };
@@ -343,7 +359,7 @@ fn bare(url: &Url) -> String {
 }
 
 /// An error with its causes, without the URL, which the caller names.
-fn sentence(error: reqwest::Error) -> String {
+pub(super) fn sentence(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();

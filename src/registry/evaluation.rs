@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Artifact, DatasetInput, Link, Publication, RegistryError, baseline, keys, mlmodel};
 use crate::config::{Config, RegistryConfig};
+use crate::detections::ModelForm;
 use crate::gate::stored::Stored;
 use crate::gate::{Passed, Snapshot};
 use crate::metrics::Evaluation;
@@ -24,6 +25,8 @@ const SETTINGS: &str = "detgate.toml";
 pub struct Files<'a> {
     /// The checkpoint that was evaluated.
     pub checkpoint: &'a Path,
+    /// What it is of, and how images were given to it.
+    pub form: &'a ModelForm,
     /// The report: the JSON, and whatever else is written of it for people.
     pub reports: &'a [PathBuf],
     /// What the candidate found, for those that are compared with it.
@@ -89,7 +92,7 @@ fn artifacts(
     artifacts.extend(settings(&config.root)?);
     // What another framework's model takes and gives is not known here.
     if config.detections.is_none() {
-        let mlmodel = mlmodel::content(candidate, config, MODEL_FOLDER);
+        let mlmodel = mlmodel::content(candidate, config, files.form, MODEL_FOLDER);
         artifacts.push(Artifact::bytes(MODEL_FOLDER, mlmodel::NAME, mlmodel));
     }
     artifacts.extend(files.reports.iter().map(|path| Artifact::file(REPORTS_FOLDER, path)));

@@ -13,40 +13,37 @@
 use serde_json::{Value, json};
 
 use crate::config::{Config, LabelKind, ModelSource};
+use crate::detections::ModelForm;
 use crate::gate::Snapshot;
 
 /// The file's name, which MLflow looks for.
 pub(super) const NAME: &str = "MLmodel";
 
 /// The content of the file.
-pub(super) fn content(candidate: &Snapshot, config: &Config, folder: &str) -> String {
+pub(super) fn content(
+    candidate: &Snapshot,
+    config: &Config,
+    form: &ModelForm,
+    folder: &str,
+) -> String {
     let provenance = &candidate.provenance;
     let mlmodel = json!({
         "artifact_path": folder,
         "flavors": {
             "detgate": {
                 "data": provenance.checkpoint,
-                "format": format(config),
+                "format": form.format,
                 "checkpoint_blake3": provenance.checkpoint_blake3,
                 "engine": provenance.engine,
                 "labels": labels(config),
-                "min_size": config.preprocessing.min_size,
-                "max_size": config.preprocessing.max_size,
-                "norm_eps": config.preprocessing.norm_eps,
+                "min_size": form.input_size.map(|(min_size, _)| min_size),
+                "max_size": form.input_size.map(|(_, max_size)| max_size),
+                "norm_eps": form.norm_eps,
             },
         },
         "signature": signature(),
     });
     format!("{mlmodel:#}\n")
-}
-
-fn format(config: &Config) -> &'static str {
-    match config.model {
-        ModelSource::TorchScript(..) => "torchscript",
-        ModelSource::Checkpoint(_) | ModelSource::Newest(_) => {
-            "torchvision.fasterrcnn_resnet50_fpn"
-        }
-    }
 }
 
 /// What the numbers in `labels` of the output mean.

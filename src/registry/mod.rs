@@ -16,10 +16,12 @@
 //! that file for the length of the call (`server`). `http(s)://` goes to a server that runs
 //! already.
 //!
+//! Files go through the server, or, where they are large and it offers that, in parts to the object store
+//! behind it under URLs that it signs (`multipart`).
+//!
 //! Deliberately absent: an MLflow client in general (only what one publication needs), writing to
-//! MLflow's tables or to a remote store such as S3 directly, multipart uploads (MLflow offers them on
-//! object stores only, past its own server), and printing: progress goes to
-//! [`RegistrySettings::on_event`].
+//! MLflow's tables or, with keys of our own, to a remote store such as S3, and printing: progress goes
+//! to [`RegistrySettings::on_event`].
 
 mod aliases;
 mod api;
@@ -35,6 +37,8 @@ mod evaluation;
 mod keys;
 mod links;
 mod mlmodel;
+mod multipart;
+mod object_store;
 mod prepare;
 mod publish;
 mod retry;
@@ -53,7 +57,9 @@ pub use evaluation::{Files, Pages, publication};
 pub use links::Link;
 pub use publish::publish;
 pub use retry::Retries;
-pub use settings::{Credentials, Event, Listener, PythonSource, RegistrySettings, Timeouts, Tls};
+pub use settings::{
+    Credentials, Event, Listener, Multipart, PythonSource, RegistrySettings, Timeouts, Tls,
+};
 pub use uri::TrackingUri;
 
 use std::collections::BTreeMap;

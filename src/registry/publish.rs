@@ -279,7 +279,7 @@ impl Sequence<'_> {
         })?;
         let send = |file| {
             self.go_on()?;
-            artifacts::upload(self.client, &store, file, self.settings)
+            artifacts::upload(self.client, run, &store, file, self.settings)
         };
         let files = &self.prepared.files;
         files.iter().try_for_each(send)?;

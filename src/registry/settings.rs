@@ -33,6 +33,8 @@ pub struct RegistrySettings {
     pub timeouts: Timeouts,
     /// What is tried again, and when.
     pub retries: Retries,
+    /// How large files get past the server.
+    pub multipart: Multipart,
     /// Which servers are trusted, and how this client shows who it is.
     pub tls: Tls,
     /// The id of the experiment; `None` for the one that the publication names.
@@ -54,6 +56,7 @@ impl RegistrySettings {
             on_event: Arc::new(|_| {}),
             timeouts: Timeouts::default(),
             retries: Retries::default(),
+            multipart: Multipart::default(),
             tls: Tls::default(),
             experiment_id: None,
             force: false,
@@ -113,7 +116,7 @@ pub enum Event<'a> {
     Uploading {
         /// The artifact's path below the run's artifact root.
         path: &'a str,
-        /// Bytes sent.
+        /// Bytes sent; fewer again where something is sent a second time.
         sent: u64,
         /// Bytes in all.
         total: u64,
@@ -185,6 +188,27 @@ pub struct Tls {
     pub server_cert: Option<PathBuf>,
     /// `MLFLOW_TRACKING_CLIENT_CERT_PATH`: a PEM file of this client's certificate and its key.
     pub client_cert: Option<PathBuf>,
+}
+
+/// Which files are uploaded in parts, straight to the object store behind the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Multipart {
+    /// `MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD`; where it is not set, the server says whether it offers this.
+    pub enabled: Option<bool>,
+    /// `MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE`: bytes from which on a file is uploaded in parts.
+    pub minimum: u64,
+    /// `MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE`: bytes of each part but the last; more where there would be over
+    /// 10 000 parts.
+    pub part: u64,
+    /// `MLFLOW_S3_IGNORE_TLS`: any certificate of the store is accepted.
+    pub insecure_tls: bool,
+}
+
+impl Default for Multipart {
+    /// MLflow's: files from 500 MiB on, in parts of 10 MiB, where the server offers it.
+    fn default() -> Self {
+        Self { enabled: None, minimum: 500 << 20, part: 10 << 20, insecure_tls: false }
+    }
 }
 
 /// Deadlines.

@@ -11,6 +11,7 @@ use detgate::model::{FasterRcnn, FasterRcnnSettings, channels_last};
 use serde::Deserialize;
 use tch::Tensor;
 
+use crate::closeness::Reference;
 use crate::random;
 
 /// The seeded models, one per depth.
@@ -29,16 +30,19 @@ pub(crate) struct Index {
 /// The architecture of a case; only what `FasterRcnn` must *not* be told is left out of its use.
 #[derive(Deserialize)]
 pub(crate) struct Model {
-    pub(crate) depth: usize,
+    pub(crate) depth: Option<usize>,
     pub(crate) classes: usize,
     pub(crate) fpn: i64,
-    seed: u64,
+    pub(crate) seed: u64,
+    detections: Option<usize>,
+    rpn_score_thr: Option<f64>,
     min_size: usize,
     max_size: usize,
     pre_nms: usize,
     post_nms: usize,
     norm_eps: f64,
-    stage_image: (u64, u32, u32),
+    stage_image: Option<(u64, u32, u32)>,
+    pub(crate) stage_size: Option<(usize, usize)>,
     parameters: Vec<Parameter>,
 }
 
@@ -65,13 +69,16 @@ impl Model {
     }
 
     pub(crate) fn settings(&self) -> FasterRcnnSettings {
+        let defaults = FasterRcnnSettings::torchvision();
         FasterRcnnSettings {
             min_size: self.min_size,
             max_size: self.max_size,
             rpn_pre_nms_top_n: self.pre_nms,
             rpn_post_nms_top_n: self.post_nms,
+            rpn_score_thr: self.rpn_score_thr.unwrap_or(defaults.rpn_score_thr),
+            detections_per_image: self.detections.unwrap_or(defaults.detections_per_image),
             norm_eps: self.norm_eps,
-            ..FasterRcnnSettings::torchvision()
+            ..defaults
         }
     }
 
@@ -80,7 +87,7 @@ impl Model {
     }
 
     pub(crate) fn stage_image(&self) -> RgbImage {
-        let (seed, width, height) = self.stage_image;
+        let (seed, width, height) = self.stage_image.unwrap();
         random::picture(seed, width, height)
     }
 }
@@ -139,6 +146,15 @@ impl Fixture {
 
     pub(crate) fn boxes(&self, name: &str) -> Vec<Xyxy> {
         rows(&self.f32(name)).to_vec()
+    }
+
+    /// Detections in float64.
+    pub(crate) fn references(&self, name: &str) -> Vec<Reference> {
+        let part = |part: &str| format!("{name}/{part}");
+        let (boxes, scores) = (self.f64(&part("boxes")), self.f64(&part("scores")));
+        let corners = boxes.as_chunks().0.iter().copied();
+        let parts = self.i64(&part("labels")).into_iter().zip(corners).zip(scores);
+        parts.map(|((label, corners), score)| (label, corners, score)).collect()
     }
 
     pub(crate) fn detections(&self, name: &str) -> Vec<Scored> {

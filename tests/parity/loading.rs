@@ -3,6 +3,7 @@
 use detgate::checkpoint::{StateDict, Tensor};
 use detgate::dataset::image::RgbImage;
 use detgate::detections::Detector;
+use detgate::model::backbone::Backbone;
 use detgate::model::roi_heads::Scored;
 use detgate::model::{FasterRcnn, ModelError};
 
@@ -14,8 +15,9 @@ fn the_architecture_is_read_from_the_state_dict() {
     for (name, convs) in ALL.iter().zip([16, 32, 48, 99, 150]) {
         let fixture = Fixture::load(name);
         let model = fixture.model().build();
-        let depth = model.backbone.depth();
-        assert_eq!(depth.layers, fixture.model().depth, "{name}");
+        let Backbone::ResNet(resnet) = &model.backbone else { panic!("{name}") };
+        let depth = resnet.depth();
+        assert_eq!(Some(depth.layers), fixture.model().depth, "{name}");
         let per_block = if depth.bottleneck { 3 } else { 2 };
         assert_eq!(depth.blocks.iter().sum::<usize>() * per_block, convs, "{name}");
         assert_eq!(model.num_classes(), fixture.model().classes, "{name}");
@@ -39,14 +41,14 @@ fn missing_and_surplus_parameters_are_named() {
     let text = refusal(|weights| {
         weights.remove("backbone.body.layer3.1.bn2.running_var");
         let bias = weights.remove("rpn.head.cls_logits.bias").unwrap();
-        weights.insert("roi_heads.mask_head.0.bias".to_owned(), bias);
+        weights.insert("roi_heads.box_refiner.bias".to_owned(), bias);
     });
     for part in [
         "misses",
         "layer3.1.bn2.running_var",
         "rpn.head.cls_logits.bias",
         "surplus",
-        "mask_head.0.bias",
+        "box_refiner.bias",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -9,10 +9,13 @@ mod aliases;
 mod browser;
 #[path = "../common/chromium.rs"]
 mod chromium;
+#[path = "../common/mod.rs"]
+mod common;
 mod databases;
 mod faults;
 mod http;
 mod memory;
+mod multipart;
 #[path = "../common/mlflow.rs"]
 mod mlflow;
 mod pages;
@@ -22,6 +25,7 @@ mod project;
 mod proxy;
 #[path = "../common/random.rs"]
 mod random;
+mod s3;
 mod schedules;
 mod sqlite;
 mod support;

@@ -65,6 +65,8 @@ fn python_finds_dataset_signature_files_metrics_and_tags() {
     ]);
     assert_eq!(seen["outputs"], outputs);
     assert_eq!(seen["flavors"]["detgate"]["data"], "best_model.pt");
+    assert_eq!(seen["flavors"]["detgate"]["format"], "torchvision.RetinaNet");
+    assert_eq!(seen["flavors"]["detgate"]["max_size"], 1333);
     assert_eq!(seen["flavors"]["detgate"]["labels"]["2"], "traffic light");
     let artifacts: Vec<&str> =
         seen["artifacts"].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();

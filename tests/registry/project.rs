@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use detgate::config::{Config, EvalFlags, ProjectFlags};
 use detgate::dataset::{Bbox, Category, Dataset, GroundTruth, ImageRecord};
-use detgate::detections::Detection;
+use detgate::detections::{Detection, ModelForm};
 use detgate::gate::stored::Stored;
 use detgate::gate::{
     Assessment, Baseline, Fingerprint, Found, MetricTable, Passed, Provenance, Recorded, SCHEMA,
@@ -167,6 +167,11 @@ fn published(
     let summary = version_page::summary(&report, "baseline.snap");
     let files = Files {
         checkpoint: &config.root.join("best_model.pt"),
+        form: &ModelForm {
+            format: "torchvision.RetinaNet".to_owned(),
+            input_size: Some((800, 1333)),
+            norm_eps: Some(1e-5),
+        },
         reports: &[PathBuf::from(&config.report)],
         detections: stored,
         plots: &curves::drawings(&assessment.evaluation.coco, &CocoParams::default()),

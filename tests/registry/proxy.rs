@@ -38,6 +38,7 @@ pub(crate) struct Proxy {
     pub(crate) address: String,
     socket: SocketAddr,
     is_closed: Arc<AtomicBool>,
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 struct Way<R> {
@@ -45,6 +46,7 @@ struct Way<R> {
     rule: R,
     /// Requests that are held back.
     held: Mutex<Vec<Vec<u8>>>,
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
@@ -55,7 +57,8 @@ impl Proxy {
         let socket = listener.local_addr().unwrap();
         let is_closed = Arc::new(AtomicBool::new(false));
         let closed = Arc::clone(&is_closed);
-        let way = Arc::new(Way { target, rule, held: Mutex::default() });
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let way = Arc::new(Way { target, rule, held: Mutex::default(), heads: Arc::clone(&heads) });
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if closed.load(Ordering::Relaxed) {
@@ -66,7 +69,13 @@ impl Proxy {
                 std::thread::spawn(move || drop(way.handle(client)));
             }
         });
-        Self { address: format!("http://{socket}"), socket, is_closed }
+        Self { address: format!("http://{socket}"), socket, is_closed, heads }
+    }
+
+    /// The heads of all requests so far that `is_wanted`, with their first lines.
+    pub(crate) fn heads(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let heads = self.heads.lock().unwrap();
+        heads.iter().filter(|head| is_wanted(head)).cloned().collect()
     }
 }
 
@@ -88,6 +97,7 @@ impl<R: Fn(&str) -> Fault> Way<R> {
     fn handle(&self, mut client: TcpStream) -> std::io::Result<()> {
         let (head, body) = read_request(&mut client)?;
         let line = head.lines().next().unwrap_or("").to_owned();
+        self.heads.lock().unwrap().push(head.clone());
         let fault = (self.rule)(&line);
         let mut request = altered(&head, fault).into_bytes();
         match fault {

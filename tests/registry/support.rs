@@ -38,6 +38,15 @@ pub(crate) fn mlflow2_python() -> Option<PathBuf> {
     python
 }
 
+/// A Python with MLflow and an S3 server, or `None` after saying that the test is skipped.
+pub(crate) fn s3_python() -> Option<PathBuf> {
+    let python = python_of("DETGATE_S3_PYTHON");
+    if python.is_none() {
+        skipped("needs DETGATE_S3_PYTHON, a Python with MLflow, boto3 and moto's S3 server");
+    }
+    python
+}
+
 /// A candidate that passed, whose checkpoint is [`CHECKPOINT`].
 pub(crate) fn passed() -> Passed {
     passed_with(&blake3::hash(CHECKPOINT).to_hex())
@@ -213,6 +222,15 @@ pub(crate) fn running_server(python: &Path) -> &'static RunningServer {
 
 /// A server that stores its artifacts behind `mlflow-artifacts:`, as teams run it.
 pub(crate) fn start(python: &Path, options: &[&str]) -> RunningServer {
+    start_with(python, options, &[])
+}
+
+/// The same, with more variables in its environment.
+pub(crate) fn start_with(
+    python: &Path,
+    options: &[&str],
+    variables: &[(&str, &str)],
+) -> RunningServer {
     // The tests ask servers with reqwest too, which wants to know its TLS library even for http.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().unwrap();
@@ -234,6 +252,7 @@ pub(crate) fn start(python: &Path, options: &[&str]) -> RunningServer {
         ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
     ]);
+    command.envs(variables.iter().copied());
     // Only servers with `--app-name basic-auth` read it.
     let accounts = folder.path().join("basic_auth.ini");
     let text = format!(

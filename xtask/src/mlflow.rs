@@ -2,8 +2,8 @@
 //!
 //! The environment is made only when something asks for it: a registration, the tests, or the web
 //! pages. Its packages are locked by hash in `mlflow/requirements.txt`; `mlflow/ui.txt` adds the
-//! full package for its web pages. `mlflow/requirements-2.txt` is a server of MLflow 2, which only the
-//! tests start.
+//! full package for its web pages. `mlflow/requirements-2.txt` is a server of MLflow 2, and
+//! `mlflow/requirements-s3.txt` one that keeps its artifacts in S3, which only the tests start.
 //!
 //! Deliberately absent: registration, which is detgate's, and stopping a server: it ends with this
 //! process.
@@ -27,9 +27,12 @@ pub(crate) const VERSION: &str = "3.17.2";
 const NAME: &str = "mlflow-pg-3.17.2";
 /// That of MLflow 2.
 const NAME_2: &str = "mlflow-2.22.5";
+/// That of the server with S3.
+const NAME_S3: &str = "mlflow-s3-3.17.2";
 const REQUIREMENTS: &str =
     concat!(include_str!("../mlflow/requirements.txt"), include_str!("../mlflow/ui.txt"));
 const REQUIREMENTS_2: &str = include_str!("../mlflow/requirements-2.txt");
+const REQUIREMENTS_S3: &str = include_str!("../mlflow/requirements-s3.txt");
 
 /// detgate's own scripts, so that a database is never migrated here either, and no server outlives
 /// us.
@@ -62,6 +65,15 @@ pub(crate) fn python(cache_root: &Path) -> Result<PathBuf> {
 pub(crate) fn python_2(cache_root: &Path) -> Result<PathBuf> {
     python::venv(cache_root, NAME_2, REQUIREMENTS_2)
         .context("cannot make the environment of MLflow 2")
+}
+
+/// A Python with an S3 server, and an MLflow that keeps its artifacts there.
+///
+/// # Errors
+/// As [`python`].
+pub(crate) fn python_s3(cache_root: &Path) -> Result<PathBuf> {
+    python::venv(cache_root, NAME_S3, REQUIREMENTS_S3)
+        .context("cannot make the environment of MLflow with S3")
 }
 
 /// The first, only if it has been made.
@@ -319,7 +331,9 @@ mod tests {
 
     #[test]
     fn every_package_of_the_environments_is_locked_by_hash() {
-        for (requirements, least) in [(REQUIREMENTS, 60), (REQUIREMENTS_2, 50)] {
+        for (requirements, least) in
+            [(REQUIREMENTS, 60), (REQUIREMENTS_2, 50), (REQUIREMENTS_S3, 60)]
+        {
             let packages = requirements.lines().filter(|line| line.contains("=="));
             let (mut count, mut text) = (0, requirements);
             for line in packages {
@@ -330,6 +344,8 @@ mod tests {
             assert!(count > least, "{count}");
         }
         assert!(REQUIREMENTS.contains(&format!("mlflow=={VERSION} ")) && NAME.ends_with(VERSION));
+        assert!(REQUIREMENTS_S3.contains(&format!("mlflow-skinny=={VERSION} ")));
+        assert!(NAME_S3.ends_with(VERSION));
         let version_2 = NAME_2.trim_start_matches("mlflow-");
         assert!(REQUIREMENTS_2.contains(&format!("mlflow-skinny=={version_2} ")));
     }

@@ -86,6 +86,7 @@ struct Environment {
     test_python: PathBuf,
     mlflow_python: PathBuf,
     mlflow2_python: PathBuf,
+    s3_python: PathBuf,
     cargo_insta: PathBuf,
 }
 
@@ -97,16 +98,18 @@ impl Environment {
             test_python: python::venv(&root, TEST_VENV, TEST_REQUIREMENTS)?,
             mlflow_python: mlflow::python(&root)?,
             mlflow2_python: mlflow::python_2(&root)?,
+            s3_python: mlflow::python_s3(&root)?,
             cargo_insta: crates_io::program(&root, "cargo-insta", CARGO_INSTA, "cargo-insta")?,
         })
     }
 
     /// The real programs that tests are made with.
-    fn programs(&self) -> [(&'static str, &PathBuf); 4] {
+    fn programs(&self) -> [(&'static str, &PathBuf); 5] {
         [
             ("DETGATE_TEST_PYTHON", &self.test_python),
             ("DETGATE_MLFLOW_PYTHON", &self.mlflow_python),
             ("DETGATE_MLFLOW2_PYTHON", &self.mlflow2_python),
+            ("DETGATE_S3_PYTHON", &self.s3_python),
             ("DETGATE_CARGO_INSTA", &self.cargo_insta),
         ]
     }

@@ -10,7 +10,7 @@ mod file;
 mod merge;
 mod partition;
 
-pub use facts::{CHECKPOINT, CHECKPOINT_BLAKE3, Facts, PROCESSOR, facts_of_project};
+pub use facts::{CHECKPOINT, CHECKPOINT_BLAKE3, FORM, Facts, PROCESSOR, facts_of_project};
 pub use file::{ShardError, ShardFile};
 pub use merge::{MergeError, Merged, merge};
 pub use partition::share;

@@ -1,22 +1,23 @@
 //! ResNet-18, 34, 50, 101 and 152 (He et al. 2015, <https://arxiv.org/abs/1512.03385>; with the stride
-//! in the 3x3 convolution of a bottleneck, "v1.5") up to `layer4`: `torchvision.models.resnet`.
+//! in the 3x3 convolution of a bottleneck, "v1.5"), wide ResNet (Zagoruyko and Komodakis 2016,
+//! <https://arxiv.org/abs/1605.07146>) and ResNeXt (Xie et al. 2016, <https://arxiv.org/abs/1611.05431>)
+//! up to `layer4`: `torchvision.models.resnet`.
 //!
-//! Which of them it is, and every width, is read from the state dict.
-//! Deliberately absent: the classifier, dilation, and groups (ResNeXt).
+//! Which of them it is, and every width and number of groups, is read from the state dict.
+//! Deliberately absent: the classifier, and dilation.
 
 use tch::{TchError, Tensor};
 
-use super::buffers::give_back;
-use super::error::ModelError;
-use super::layers::{Conv2d, Geometry, Norm};
-use super::weights::Weights;
-
-const BODY: &str = "backbone.body";
+use super::BODY;
+use crate::model::ModelError;
+use crate::model::buffers::give_back;
+use crate::model::layers::{Conv2d, Geometry, Norm};
+use crate::model::weights::Weights;
 
 /// Which ResNet a checkpoint holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Depth {
-    /// Layers by the usual count: 18, 34, 50, 101 or 152.
+    /// Layers by the usual count: 18, 34, 50, 101 or 152; wide ones and ResNeXt are counted alike.
     pub layers: usize,
     /// Residual blocks of `layer1` to `layer4`.
     pub blocks: [usize; 4],
@@ -60,10 +61,10 @@ impl ResNet {
     ///
     /// # Errors
     /// [`ModelError::Depth`]; missing and misshapen parameters are left to [`Weights::finish`].
-    pub fn load(weights: &Weights<'_>, eps: f64) -> Result<Self, ModelError> {
+    pub(super) fn load(weights: &Weights<'_>, eps: f64) -> Result<Self, ModelError> {
         let depth = Depth::read(weights)?;
         let bn1 = format!("{BODY}.bn1");
-        let norm = Norm { tracked: weights.contains(&format!("{bn1}.num_batches_tracked")), eps };
+        let norm = Norm::at(weights, &bn1, eps);
         let paths = (&*format!("{BODY}.conv1"), &*bn1);
         let stem = Conv2d::load_normed(weights, paths, (None, 3), Geometry::new(7, 2), norm)?;
         let mut width = stem.outputs();
@@ -86,8 +87,8 @@ impl ResNet {
     }
 
     /// Channels of the four outputs.
-    pub fn widths(&self) -> [i64; 4] {
-        self.layers.each_ref().map(|layer| layer.last().map_or(0, Block::outputs))
+    pub(super) fn widths(&self) -> Vec<i64> {
+        self.layers.iter().map(|layer| layer.last().map_or(0, Block::outputs)).collect()
     }
 
     /// A batch `[1, 3, h, w]`, normalised and padded -> the outputs of `layer1` to `layer4`, of
@@ -95,7 +96,7 @@ impl ResNet {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn forward(&self, batch: &Tensor) -> Result<[Tensor; 4], TchError> {
+    pub(super) fn forward(&self, batch: &Tensor) -> Result<Vec<Tensor>, TchError> {
         let stem = self.stem.forward_relu(batch)?;
         let pooled = stem.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
         give_back(stem);
@@ -104,7 +105,7 @@ impl ResNet {
         let c3 = run(layer2, &c2)?;
         let c4 = run(layer3, &c3)?;
         let c5 = run(layer4, &c4)?;
-        Ok([c2, c3, c4, c5])
+        Ok(vec![c2, c3, c4, c5])
     }
 }
 
@@ -146,10 +147,12 @@ impl Block {
         let mut convs = Vec::with_capacity(geometries.len());
         let mut width = inputs;
         for (i, &geometry) in geometries.iter().enumerate() {
+            let conv_path = format!("{path}.conv{}", i + 1);
+            let geometry = geometry.grouped(groups(weights, &conv_path, width));
             // Without a downsampling the block's output is added to its input: same width.
             let last = i + 1 == geometries.len();
             let outputs = (last && !shape_changes).then_some(inputs);
-            let paths = (&*format!("{path}.conv{}", i + 1), &*format!("{path}.bn{}", i + 1));
+            let paths = (&*conv_path, &*format!("{path}.bn{}", i + 1));
             let conv = Conv2d::load_normed(weights, paths, (outputs, width), geometry, norm)?;
             width = conv.outputs();
             convs.push(conv);
@@ -188,5 +191,15 @@ impl Block {
             give_back(shortcut);
         }
         Ok(out)
+    }
+}
+
+/// How many groups the channels of a convolution are in. 1, and so an error about its shape, where the
+/// kernel's width does not divide the input's.
+fn groups(weights: &Weights<'_>, path: &str, inputs: i64) -> i64 {
+    let found = weights.shape(&format!("{path}.weight")).and_then(|shape| shape.get(1));
+    match found {
+        Some(&width) if width > 0 && inputs % width as i64 == 0 => inputs / width as i64,
+        _ => 1,
     }
 }
