@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use detgate::config::{Cli, Command, Environment, SchemaOf, json_schema};
 use detgate::gate::Verdict;
-use detgate::shown;
+use detgate::{report, shown};
 
 /// The exit codes; the README lists them for users.
 mod exit {
@@ -57,7 +57,16 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Schema(flags) => {
             say(&match flags.of {
                 SchemaOf::Config => json_schema(),
+                SchemaOf::Report => report::schema::json_schema(),
             })?;
+            Ok(exit::PASSED)
+        }
+        Command::Completions(flags) => {
+            say(&commands::manual::completions(flags.shell)?)?;
+            Ok(exit::PASSED)
+        }
+        Command::Man(flags) => {
+            say(&commands::manual::man(&flags, &cwd)?)?;
             Ok(exit::PASSED)
         }
         Command::Cache(command) => {

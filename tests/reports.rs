@@ -169,7 +169,7 @@ fn what_is_no_report_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("evaluation.json");
     assert!(Report::read(&path).unwrap_err().to_string().contains("evaluation.json"));
-    for text in ["", "{}", "{\"schema\": 1}", "[]", "{\"schema\": 3}"] {
+    for text in ["", "{}", "[]", "{\"schema\": 3}", "{\"schema\": 4}"] {
         std::fs::write(&path, text).unwrap();
         let error = Report::read(&path).unwrap_err().to_string();
         assert!(error.contains("evaluation.json is not a report"), "{error}");
@@ -186,6 +186,34 @@ fn a_regressed_run_as_junit() {
     insta::assert_snapshot!(with_report(&bad(), Some(&good().1), |r| junit::xml(r).unwrap()));
     let none = with_report(&bad(), None, |r| junit::xml(r).unwrap());
     assert!(none.contains("there is no baseline yet"), "{none}");
+}
+
+/// With every digit, and by the names of the JSON report; no clock, and so no time.
+#[test]
+fn a_test_case_has_the_values_of_its_metric_as_properties() {
+    let report = report(&bad(), Some(&good().1));
+    let xml = junit::xml(&report).unwrap();
+    assert!(!xml.contains("time"), "{xml}");
+    let document = roxmltree::Document::parse(&xml).unwrap();
+    let cases: Vec<roxmltree::Node> =
+        document.descendants().filter(|node| node.has_tag_name("testcase")).collect();
+    let judged: Vec<_> = report.judgement.comparisons.iter().filter(|c| c.rule.is_some()).collect();
+    assert_eq!(cases.len(), judged.len(), "one for each rule and metric");
+    for (case, comparison) in cases.iter().zip(judged) {
+        assert_eq!(case.attribute("name"), Some(comparison.metric.as_str()));
+        let of = |name: &str| {
+            let mut properties = case.descendants().filter(|node| node.has_tag_name("property"));
+            properties.find(|node| node.attribute("name") == Some(name))?.attribute("value")
+        };
+        let number = |name: &str| of(name).map(|text| text.parse::<f64>().unwrap());
+        assert_eq!(number("baseline"), comparison.baseline);
+        assert_eq!(number("candidate"), comparison.candidate);
+        assert_eq!(number("change"), comparison.change);
+        assert_eq!(number("max_drop"), comparison.rule.unwrap().max_drop);
+        assert_eq!(number("min"), comparison.rule.unwrap().min);
+        assert_eq!(of("tier"), Some("block"));
+        assert_eq!(of("finding").is_some(), comparison.finding.is_some());
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@
 mod common;
 #[path = "common/random.rs"]
 mod random;
+#[path = "common/schema.rs"]
+mod schema;
 #[path = "common/signals.rs"]
 mod signals;
 
@@ -87,6 +89,7 @@ fn a_signal_ends_it_in_order_and_the_next_run_goes_on() {
         assert!(said.contains("INTERRUPTED"), "{said}");
         let report: Value = serde_json::from_slice(&demo.report()).unwrap();
         assert_eq!(report["partial"], true);
+        schema::Validator::of_report().check(&report);
         assert!(report.get("judgement").is_none(), "{report}");
         let number = |value: &Value| value.as_u64().unwrap() as usize;
         let images = number(&report["data"]["images"]);

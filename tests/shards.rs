@@ -3,6 +3,8 @@
 #![cfg(feature = "torch")]
 
 mod common;
+#[path = "common/schema.rs"]
+mod schema;
 
 use std::fs;
 
@@ -45,6 +47,7 @@ fn however_many_shards_in_whatever_order_the_report_is_that_of_one_machine() {
     let alone = demo.eval(&[]);
     assert_eq!(alone.code(), 0, "{}", alone.stderr());
     let expected = written(&demo);
+    schema::Validator::of_report().check(&serde_json::from_slice(&expected[0]).unwrap());
     for count in [1, 2, 3, 7, 64] {
         fs::remove_dir_all(demo.path("reports")).unwrap();
         let mut files = shards(&demo, count);

@@ -7,6 +7,7 @@ pub(crate) mod compare;
 pub(crate) mod eval;
 pub(crate) mod interrupt;
 pub(crate) mod launch;
+pub(crate) mod manual;
 pub(crate) mod merge;
 pub(crate) mod metrics;
 mod origin;

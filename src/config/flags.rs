@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::cache::ByteSize;
 use super::gate::{REPLICATES, is_replicates};
 use super::metrics::{THREADS, THREADS_WORDS};
+use super::self_flags::{CompletionsFlags, ManFlags, SchemaFlags};
 use super::{Fixes, Judge, ShardFlag};
 
 /// Tells whether a change broke your object detector.
@@ -49,6 +50,10 @@ pub enum Command {
     Report(ReportFlags),
     /// Print the JSON Schema of a file, for editors and other checks
     Schema(SchemaFlags),
+    /// Print a script that completes commands and flags in a shell
+    Completions(CompletionsFlags),
+    /// Print the man page, or write one for each command
+    Man(ManFlags),
 }
 
 fn threads(text: &str) -> Result<usize, String> {
@@ -432,21 +437,6 @@ pub enum ReportForm {
     Html,
     /// The JSON itself, byte for byte.
     Json,
-}
-
-/// `detgate schema`.
-#[derive(Debug, Args)]
-pub struct SchemaFlags {
-    /// Of which file
-    #[arg(value_name = "FILE")]
-    pub of: SchemaOf,
-}
-
-/// What has a JSON Schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SchemaOf {
-    /// detgate.toml.
-    Config,
 }
 
 /// `detgate metrics`.

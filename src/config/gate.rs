@@ -110,6 +110,7 @@ pub enum Correction {
 /// How intervals are made from the bootstrap's replicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "IntervalKind")]
 pub enum Interval {
     /// The replicates' percentiles, expanded for few images.
     Percentile,

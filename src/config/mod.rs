@@ -19,6 +19,7 @@ mod project;
 mod registry;
 mod rule;
 mod schema;
+mod self_flags;
 mod settings;
 mod shard;
 
@@ -33,8 +34,7 @@ pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
     BlessFlags, CacheCommand, Cli, Command, CompareFlags, CompareFormat, EvalFlags, GateFlags,
     LabelKind, LaunchCommand, MergeFlags, MetricsFlags, OutputFormat, Precision, ProjectFlags,
-    RegistryCommand, RegistryFlags, RegistryPlace, ReportFlags, ReportForm, SchemaFlags, SchemaOf,
-    SharesFlags,
+    RegistryCommand, RegistryFlags, RegistryPlace, ReportFlags, ReportForm, SharesFlags,
 };
 pub use gate::{BaselineSource, Correction, GateConfig, Interval, Judge};
 pub(crate) use metrics::linspace;
@@ -48,6 +48,7 @@ pub use project::LabelMap;
 pub use registry::{BrowseConfig, Wanted};
 pub use rule::{Rule, RuleMistake, RuleSet, Tier};
 pub use schema::json_schema;
+pub use self_flags::{CompletionsFlags, ManFlags, SchemaFlags, SchemaOf};
 pub use shard::{Shard, ShardConfig, ShardFlag};
 
 use crate::files::failed;

@@ -25,8 +25,11 @@ use std::path::PathBuf;
 
 /// An axis-aligned box in continuous pixel coordinates, as COCO stores it: the upper left corner,
 /// width and height. No `+1` anywhere. Finite; width and height are never negative.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(from = "[f64; 4]", into = "[f64; 4]")]
+#[schemars(with = "[f64; 4]")]
 pub struct Bbox {
     /// Left edge, pixels.
     pub x: f64,

@@ -8,7 +8,9 @@ use crate::config::Precision;
 use crate::dataset::{Bbox, image::RgbImage};
 
 /// One box that a detector reports. All numbers are finite.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 pub struct Detection {
     /// Where.
     pub bbox: Bbox,

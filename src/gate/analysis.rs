@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Found, Subject, Why};
+use super::{Alone, Found, Subject, Why};
 use crate::dataset::{Bbox, ImageRecord};
 use crate::detections::Detection;
 use crate::matching::coco::CocoParams;
@@ -30,7 +31,7 @@ const LEAST_SCORE: f64 = 0.05;
 const MOST_DETECTIONS: usize = 300;
 
 /// What is behind the numbers of both sides, or of the candidate alone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Analysis {
     /// Classes with ground truth: those whose AP50 fell most come first; of equal change the lowest AP50.
     pub curves: Vec<ClassCurve>,
@@ -38,10 +39,13 @@ pub struct Analysis {
     pub confusion: Confusion,
     /// The images of [`Why::worst`], then of [`Why::improved`]; without a baseline those with the lowest F1.
     pub gallery: Vec<GalleryImage>,
+    /// `None` where [`Why`] has both sides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<Alone>,
 }
 
 /// Precision at recalls 0, 0.01, .. 1 at IoU 0.5, as far as it is above 0; rounded to 6 digits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClassCurve {
     /// The class.
     pub category_id: i64,
@@ -54,7 +58,7 @@ pub struct ClassCurve {
 }
 
 /// The confusion matrices of both sides, as a list of the cells that are not 0.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Confusion {
     /// From this IoU on boxes are of the same object.
     pub iou_thr: f64,
@@ -68,7 +72,7 @@ pub struct Confusion {
 }
 
 /// So many objects of one class were taken for another; `None` is background.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfusionCell {
     /// Category id of what is there.
     pub truth: Option<i64>,
@@ -81,7 +85,7 @@ pub struct ConfusionCell {
 }
 
 /// An image to look at.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GalleryImage {
     /// COCO's image id.
     pub image_id: i64,
@@ -102,7 +106,7 @@ pub struct GalleryImage {
 }
 
 /// An object, as matching needs it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TruthBox {
     /// The annotation's id.
     pub id: i64,
@@ -129,7 +133,7 @@ impl<T> Known<T> {
     }
 }
 
-/// Chooses and gathers what is looked at.
+/// Chooses and gathers what is looked at; what [`Analysis::alone`] holds is not gathered here.
 pub(super) fn analysis(
     subject: &Subject,
     evaluation: Known<&Evaluation>,
@@ -150,6 +154,7 @@ pub(super) fn analysis(
         curves: curves(metrics),
         confusion: confusion(details),
         gallery: gallery(subject, found, &chosen),
+        alone: None,
     }
 }
 

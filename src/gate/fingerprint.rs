@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Precision};
@@ -22,7 +23,7 @@ const USUAL_PRECISION: &str = "f32";
 
 /// Named facts about a run: digests of the ground truth and images, thresholds, the class map,
 /// preprocessing. Two runs are comparable when every fact is equal.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Fingerprint(BTreeMap<String, String>);
 

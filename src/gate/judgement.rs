@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: how a verdict is reached (`judge`), and words for people (`report`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
@@ -12,7 +13,7 @@ use super::statistics::Interval;
 use crate::config::{self, Correction, Judge, Rule, Tier};
 
 /// What the gate says of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Every blocking rule holds.
@@ -26,7 +27,9 @@ pub enum Verdict {
 }
 
 /// What became of one judged metric, or of one demand on it. Of several demands the worst stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
     /// The rule holds.
@@ -53,7 +56,7 @@ impl Finding {
 }
 
 /// What a rule demands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the keys of `config::Rule`")]
 pub enum Demand {
@@ -98,7 +101,19 @@ impl Demand {
 }
 
 /// One demand of a rule on one metric.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+// Of a confident test all is there, or nothing.
+#[schemars(extend("dependentRequired" = {
+    "standard_error": ["p_pass"],
+    "p_pass": ["p_regress"],
+    "p_regress": ["p_regress_corrected"],
+    "p_regress_corrected": ["corrected_for"],
+    "corrected_for": ["margin_at_least"],
+    "margin_at_least": ["margin_at_most"],
+    "margin_at_most": ["smallest_detectable"],
+    "smallest_detectable": ["images_needed"],
+    "images_needed": ["standard_error"],
+}))]
 pub struct Test {
     /// What is demanded.
     pub demand: Demand,
@@ -114,7 +129,7 @@ pub struct Test {
 }
 
 /// Two one-sided tests of a demand, and what it would take to tell.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfidentTest {
     /// Of the margin: the replicates' standard deviation.
     pub standard_error: f64,
@@ -139,7 +154,7 @@ pub struct ConfidentTest {
 }
 
 /// One metric, before and after.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
     /// The metric's flat name.
     pub metric: String,
@@ -176,13 +191,13 @@ impl Comparison {
 }
 
 /// The verdict and everything it rests on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
     /// Why the two runs cannot be compared; empty unless the verdict is `Incomparable`.
     pub reasons: Vec<String>,
-    /// [`Snapshot::digest`] of the baseline, where it is a snapshot.
+    /// BLAKE3 of the baseline ([`Snapshot::digest`]), where it is a snapshot.
     #[serde(rename = "baseline_blake3", skip_serializing_if = "Option::is_none")]
     pub against: Option<String>,
     /// What a reader should know beside it: another engine, no intervals.
@@ -197,7 +212,7 @@ pub struct Judgement {
 }
 
 /// How the verdict was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Method {
     /// By the point or confidently.
     pub judge: Judge,

@@ -29,7 +29,7 @@ pub use policy::Policy;
 pub use snapshot::{Provenance, Recorded, SCHEMA, Snapshot};
 pub use statistics::Interval;
 pub use trial::{Assessment, Trial};
-pub use why::{ChangedImage, ClassThreshold, Sides, Why};
+pub use why::{Alone, BestF1, ChangedImage, ClassThreshold, Sides, Why};
 
 use std::path::PathBuf;
 

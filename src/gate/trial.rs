@@ -3,7 +3,7 @@
 
 use super::analysis::{Analysis, Known, analysis};
 use super::evidence::{Baseline, Evidence, Found, Subject};
-use super::why::{details_of, why};
+use super::why::{alone, details_of, why};
 use super::{GateError, Judgement, Policy, Snapshot, Why, judge};
 use crate::config::GateConfig;
 use crate::dataset::{self, Dataset, ImageRecord, Slice};
@@ -125,10 +125,12 @@ impl<'d> Trial<'d> {
             )
         });
         let why = why.transpose()?;
+        let points = &details.candidate.operating_points;
+        let alone = why.is_none().then(|| alone(&subject, found, points)).transpose()?;
         let found = Known { baseline: before, candidate: found };
         let analysis =
             analysis(&subject, evaluation.as_ref(), details.as_ref(), found, why.as_ref());
-        Ok((why, analysis))
+        Ok((why, Analysis { alone, ..analysis }))
     }
 
     fn subject(&self) -> Subject<'_> {

@@ -19,6 +19,7 @@
 //! for any class in an ignore region, and here is an id like any other; boxes so small that their
 //! overlap is not a number (here they overlap nothing).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::descending_key;
@@ -27,7 +28,7 @@ use crate::dataset::GroundTruth;
 use crate::detections::Detection;
 
 /// What can be set in TIDE; the default is that of `tidecv`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TideParams {
     /// A detection has found an object from this IoU on.
     pub pos_thr: f64,

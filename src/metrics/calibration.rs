@@ -26,6 +26,7 @@
 //! detections: compare them on the same images, not across data sets.
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{MergeError, check_unique};
@@ -36,7 +37,7 @@ use crate::matching::pairing::{PairingParams, counts, pair_image};
 use crate::matching::prepare::in_order_of_contents;
 
 /// What can be set; the default is that of the paper at IoU 0.5, over all detections.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CalibrationParams {
     /// A detection has found an object from this IoU on. Above 0, at most 1.
     pub iou_thr: f64,
@@ -72,7 +73,7 @@ pub enum CalibrationError {
 }
 
 /// How well scores are calibrated. Undefined values are `None`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Calibration {
     /// What it was computed at.
     pub params: CalibrationParams,
@@ -87,7 +88,7 @@ pub struct Calibration {
 }
 
 /// Calibration of detections that are taken together.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reliability {
     /// Those that are true or false positives.
     pub detections: u64,
@@ -100,7 +101,7 @@ pub struct Reliability {
 }
 
 /// Detections of similar score. Means of nothing are `None`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bin {
     /// Scores are above this.
     pub lower: f64,
@@ -119,7 +120,7 @@ pub struct Bin {
 }
 
 /// One class.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClassCalibration {
     /// Its id.
     pub category_id: i64,

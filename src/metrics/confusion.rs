@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{MergeError, check_unique};
@@ -24,7 +25,7 @@ pub struct ConfusionMatrix {
 }
 
 /// A row and a column.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfusionClass {
     /// Its id.
     pub category_id: i64,

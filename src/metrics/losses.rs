@@ -26,6 +26,7 @@ mod flips;
 use std::cmp::Reverse;
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::flips::{Flip, FlipKind};
@@ -35,7 +36,7 @@ use crate::dataset::{Category, ImageRecord};
 use crate::detections::Detection;
 
 /// An image on which something flipped.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageLoss {
     /// COCO's image id.
     pub image_id: i64,

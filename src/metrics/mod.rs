@@ -27,6 +27,7 @@ pub mod tide;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::details::{DetailParams, Details, details};
@@ -39,7 +40,7 @@ use crate::matching::practical::PracticalParams;
 use crate::matching::{self};
 
 /// Both protocols' results.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evaluation {
     /// The practical protocol.
     pub practical: PracticalMetrics,

@@ -19,6 +19,7 @@
 //! Deliberately absent: one threshold for all classes, and any advice on which point to choose.
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::outcomes::{ImageOutcomes, Outcome};
@@ -43,7 +44,7 @@ pub struct ClassPoints {
 }
 
 /// The counts at a score threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OperatingPoint {
     /// Keep what scores at least this; `None` where no threshold finds anything, and dropping every
     /// detection is as good as it gets.

@@ -4,6 +4,7 @@
 //! threshold, and takes no envelope; [`super::coco`] has the real one.
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sum::mean;
@@ -13,7 +14,7 @@ use crate::matching::descending_key;
 use crate::matching::practical::ImageMatches;
 
 /// True and false positives, misses, and what follows from them. 0/0 is 0.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// Detections that found a ground truth.
     pub tp: u64,
@@ -45,7 +46,7 @@ fn ratio(part: f64, whole: f64) -> f64 {
 }
 
 /// One class.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClassMetrics {
     /// Its id.
     pub category_id: i64,
@@ -63,7 +64,7 @@ pub struct ClassMetrics {
 }
 
 /// The practical protocol's result.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PracticalMetrics {
     /// Over all classes (micro).
     pub global: Counts,

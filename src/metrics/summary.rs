@@ -11,6 +11,7 @@
 //!
 //! Deliberately absent: a table for people (`report`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::coco::Curves;
@@ -20,7 +21,7 @@ use crate::matching::Fix;
 use crate::matching::coco::{Plan, SummaryLimits};
 
 /// The 12 numbers, 0..1.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "COCO's own names")]
 pub struct CocoSummary {
     #[serde(rename = "AP")]
@@ -70,7 +71,7 @@ impl CocoSummary {
 }
 
 /// One class's numbers: what pycocotools says when this class alone is evaluated.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClassSummary {
     /// Its id.
     pub category_id: i64,
@@ -82,7 +83,7 @@ pub struct ClassSummary {
 }
 
 /// The COCO protocol's result.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CocoMetrics {
     /// Over all classes.
     #[serde(flatten)]

@@ -1,10 +1,11 @@
 //! Counts of true positives, false positives and misses, with ratios that may be undefined.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Counts and what follows from them. Unlike in [`super::practical::Counts`], which keeps the
 /// notebook's 0, a ratio of nothing is `None`.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Tally {
     /// Detections that found a ground truth.
     pub tp: u64,

@@ -24,6 +24,7 @@
 //! Deliberately absent: ranges of thresholds, qualifiers, progressive mending, plots.
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{MergeError, check_unique};
@@ -34,7 +35,8 @@ pub use crate::matching::tide::TideParams;
 use crate::matching::tide::{Fate, ImageErrors, Judged, Whereabouts, judge_image};
 
 /// One value for each kind of mistake, by `tidecv`'s short names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "KindsOf{T}")]
 pub struct Kinds<T> {
     /// Right box, wrong class.
     #[serde(rename = "Cls")]
@@ -92,7 +94,7 @@ impl<T: Copy> Kinds<T> {
 }
 
 /// The mistakes of a detector. Undefined values are `None`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tide {
     /// What it was computed at.
     pub params: TideParams,
@@ -108,7 +110,7 @@ pub struct Tide {
 }
 
 /// One class. The global numbers are means over the classes that have an AP, before and after.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClassTide {
     /// Its id.
     pub category_id: i64,

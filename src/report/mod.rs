@@ -14,6 +14,7 @@ pub mod metrics_text;
 mod progress;
 #[cfg(feature = "mlflow")]
 pub mod registry_text;
+pub mod schema;
 pub mod terminal;
 pub mod version_page;
 mod why_text;
@@ -21,6 +22,7 @@ pub mod words;
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::files::failed;
@@ -36,17 +38,23 @@ use crate::metrics::{CocoMetrics, Evaluation};
 
 pub use progress::Progress;
 
-/// The version of the JSON report; raised when a field changes its meaning.
-pub const SCHEMA: u32 = 3;
+/// The version of the JSON report; raised with every field that comes, goes or changes its meaning, since its JSON
+/// Schema ([`schema`]) takes no others.
+pub const SCHEMA: u32 = 4;
+
+/// The oldest version that is still read. What came later is not there, and nothing is made of it: version 4 added
+/// `analysis.alone`.
+pub const OLDEST_SCHEMA: u32 = 3;
 
 /// The version of the JSON of `detgate metrics`.
 pub const METRICS_SCHEMA: u32 = 1;
 
 /// Everything that is reported of a run. Equal runs give equal bytes: there is no clock in it. Every face of
 /// a report is made from these values alone, now or when it is read again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// The version of the report.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: u32,
     /// The checkpoint and what ran it.
     pub checkpoint: Provenance,
@@ -73,6 +81,8 @@ pub struct Report {
 #[derive(Deserialize)]
 struct Version {
     schema: u32,
+    #[serde(default)]
+    partial: bool,
 }
 
 /// Why a report could not be read again.
@@ -94,10 +104,31 @@ pub enum ReportError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It was written by another detgate, which is too old or too new.
+    #[error(
+        "the report {} has version {version}, and this detgate reads {OLDEST_SCHEMA} to {SCHEMA}; evaluate again, or \
+         read it with the detgate that wrote it",
+        path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// Of an evaluation that was interrupted.
+    #[error(
+        "the report {} is of an interrupted evaluation, which has no verdict; evaluate again",
+        path.display()
+    )]
+    Partial {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// The data set in numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DataSummary {
     /// Images evaluated.
     pub images: usize,
@@ -110,7 +141,7 @@ pub struct DataSummary {
 }
 
 /// An image that `--skip-bad-images` left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SkippedImage {
     /// As in the annotation file.
     pub file_name: String,
@@ -119,7 +150,7 @@ pub struct SkippedImage {
 }
 
 /// What the practical protocol counts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Thresholds {
     /// Least score.
     pub score_thr: f64,
@@ -145,7 +176,8 @@ impl Report {
         }
     }
 
-    /// Reads a report that was written as JSON.
+    /// Reads a report that was written as JSON, also one of an older version, from [`OLDEST_SCHEMA`] on: it becomes
+    /// one of this version that lacks what came later.
     ///
     /// # Errors
     /// A [`ReportError`] that names the file.
@@ -155,11 +187,15 @@ impl Report {
         let malformed = |reason: String| ReportError::Malformed { path: path.to_owned(), reason };
         let refused = |error: serde_json::Error| malformed(error.to_string());
         // Another version may lack fields: its number is looked at before them.
-        let Version { schema } = serde_json::from_slice(&text).map_err(refused)?;
-        if schema != SCHEMA {
-            return Err(malformed(format!("its schema is {schema}, this detgate reads {SCHEMA}")));
+        let Version { schema, partial } = serde_json::from_slice(&text).map_err(refused)?;
+        if !(OLDEST_SCHEMA..=SCHEMA).contains(&schema) {
+            return Err(ReportError::Version { path: path.to_owned(), version: schema });
         }
-        serde_json::from_slice(&text).map_err(refused)
+        if partial {
+            return Err(ReportError::Partial { path: path.to_owned() });
+        }
+        let report: Self = serde_json::from_slice(&text).map_err(refused)?;
+        Ok(Self { schema: SCHEMA, ..report })
     }
 
     /// The report as JSON, ending in a line break.
@@ -173,14 +209,23 @@ impl Report {
 
 /// What is reported of an evaluation that was interrupted. It has no verdict, so nothing can be taken
 /// for one, and its numbers are of the images that were reached.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct PartialReport<'a> {
+    /// The version of the report.
+    #[schemars(extend("const" = SCHEMA))]
     schema: u32,
+    /// That it is of an interrupted evaluation.
+    #[schemars(extend("const" = true))]
     partial: bool,
+    /// The checkpoint and what ran it.
     checkpoint: &'a Provenance,
+    /// What was evaluated.
     data: DataSummary,
+    /// How many images were left.
     images_not_reached: usize,
+    /// The practical protocol's thresholds.
     settings: Thresholds,
+    /// The metrics of both protocols on the images that were reached.
     #[serde(flatten)]
     evaluation: &'a Evaluation,
 }

@@ -23,7 +23,7 @@ cargo xtask COMMAND
   mlflow-ui ARGS   the MLflow web pages on the project's database
   mlflow-python    make the MLflow environment if needed and print the path of its Python
 
-  --help, -h       this text
+  --help, -h       this text; behind a command, what that one does
 
 `eval` and `bless` end with detgate's own exit code: 0 passed, 1 regressed, 2 could not evaluate, 3 inconclusive,
 4 no comparable baseline, 70 a bug. The rest: 0 well, 1 a check failed, 2 something is missing.
@@ -36,6 +36,8 @@ makes them), LIBTORCH or LIBTORCH_USE_PYTORCH (a libtorch of your own).
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     Help,
+    /// What one command does.
+    HelpOf(String),
     /// `detgate eval` with these arguments.
     Eval(Vec<OsString>),
     /// `detgate bless` with these arguments.
@@ -69,12 +71,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     let command = match word.to_string_lossy().as_ref() {
         "eval" => return Ok(Command::Eval(rest)),
         "bless" => return Ok(Command::Bless(rest)),
-        "bench" => return Ok(Command::Bench(rest)),
+        "bench" if !asks_for_help(&rest) => return Ok(Command::Bench(rest)),
         "bench-peers" => return Ok(Command::BenchPeers(rest)),
         "bench-inference" => return Ok(Command::BenchInference(rest)),
         "mlflow-ui" => return Ok(Command::MlflowUi(rest)),
         "load-library" => return load_library(rest),
         "--help" | "-h" | "help" => Command::Help,
+        "bench" => Command::Bench(Vec::new()),
         "test" => Command::Test,
         "scale-test" => Command::ScaleTest,
         "bench-scale" => Command::BenchScale,
@@ -88,13 +91,35 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     };
     match rest.first() {
         None => Ok(command),
-        Some(extra) if extra == "--help" || extra == "-h" => Ok(Command::Help),
+        Some(_) if command == Command::Help => Ok(Command::Help),
+        Some(_) if asks_for_help(&rest) => Ok(Command::HelpOf(word.to_string_lossy().into_owned())),
         Some(extra) => Err(format!(
             "`{}` takes no arguments, but got `{}`",
             word.to_string_lossy(),
             extra.to_string_lossy()
         )),
     }
+}
+
+fn asks_for_help(args: &[OsString]) -> bool {
+    args.first().is_some_and(|arg| arg == "--help" || arg == "-h")
+}
+
+/// A command's own lines of [`HELP`].
+pub(crate) fn help_of(word: &str) -> String {
+    let lines = HELP.lines().map(|line| line.strip_prefix("  ").unwrap_or_default());
+    let mut lines = lines.skip_while(|line| line.split(' ').next() != Some(word));
+    let first = lines.next().and_then(|line| line.strip_prefix(word)).unwrap_or_default();
+    let (args, first) = match first.strip_prefix(" ARGS ") {
+        Some(rest) => (" ARGS", rest),
+        None => ("", first),
+    };
+    let more = lines.take_while(|line| line.starts_with(' '));
+    let text: String =
+        std::iter::once(first).chain(more).map(|l| format!("  {}\n", l.trim())).collect();
+    format!(
+        "cargo xtask {word}{args}\n\n{text}\n`cargo xtask --help` lists all commands, exit codes and environment variables.\n"
+    )
 }
 
 fn load_library(rest: Vec<OsString>) -> Result<Command, String> {
@@ -121,7 +146,20 @@ mod tests {
     #[test]
     fn no_command_is_a_request_for_help() {
         assert_eq!(parsed(&[]), Ok(Command::Help));
-        assert_eq!(parsed(&["ci", "--help"]), Ok(Command::Help));
+        assert_eq!(parsed(&["help", "ci"]), Ok(Command::Help));
+    }
+
+    #[test]
+    fn help_behind_a_command_is_about_it() {
+        assert_eq!(parsed(&["ci", "--help"]), Ok(Command::HelpOf("ci".into())));
+        assert_eq!(parsed(&["bench", "-h"]), Ok(Command::HelpOf("bench".into())));
+        let filtered = Command::Bench(vec!["iou".into(), "--help".into()]);
+        assert_eq!(parsed(&["bench", "iou", "--help"]), Ok(filtered));
+        let help = help_of("bench");
+        assert!(
+            help.starts_with("cargo xtask bench ARGS\n\n  cargo bench ARGS, with libtorch\n\n"),
+            "{help}"
+        );
     }
 
     #[test]
@@ -143,6 +181,9 @@ mod tests {
         for line in commands {
             let word = line.split_whitespace().next().unwrap();
             assert!(parsed(&[word]).is_ok(), "{word}");
+            let told = help_of(word);
+            let text = told.lines().nth(2).unwrap().trim();
+            assert!(!text.is_empty() && line.ends_with(text), "{told}");
         }
     }
 }

@@ -44,6 +44,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             print!("{}", flags::HELP);
             Ok(ExitCode::SUCCESS)
         }
+        Command::HelpOf(word) => {
+            print!("{}", flags::help_of(&word));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Eval(args) => project::run("eval", args),
         Command::Bless(args) => project::run("bless", args),
         Command::Test => tasks::test(),

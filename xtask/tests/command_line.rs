@@ -20,10 +20,17 @@ fn an_unknown_command_is_one_sentence_and_exit_code_2() {
 
 #[test]
 fn help_goes_to_stdout_and_is_no_error() {
-    for args in [&["--help"][..], &[], &["doctor", "-h"]] {
+    for (args, usage) in [
+        (&["--help"][..], "cargo xtask COMMAND\n"),
+        (&[], "cargo xtask COMMAND\n"),
+        (&["doctor", "-h"], "cargo xtask doctor\n\n  one line per requirement"),
+        (&["mlflow-ui", "--help"], "cargo xtask mlflow-ui"),
+        (&["bench-peers", "--help"], "cargo xtask bench-peers"),
+    ] {
         let output = xtask(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}");
-        assert!(String::from_utf8(output.stdout).unwrap().contains("cargo xtask COMMAND"));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with(usage), "{text}");
         assert!(output.stderr.is_empty());
     }
 }

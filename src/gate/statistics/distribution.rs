@@ -1,5 +1,6 @@
 //! The bootstrap distribution of one statistic.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::normal;
@@ -16,7 +17,8 @@ pub const LEAST_REPLICATES: usize = 200;
 const LEAST_DEFINED: f64 = 0.9;
 
 /// An interval with both its ends.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ChangeInterval")]
 pub struct Interval {
     /// The lower end.
     pub low: f64,

@@ -1,5 +1,6 @@
 //! The flips of one image; [`super`] says what they are.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ImageLoss;
@@ -17,7 +18,9 @@ const IOU_THR: f64 = 0.5;
 const MAX_DETS: usize = 100;
 
 /// What happened to an object or a detection, from the baseline to the candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum FlipKind {
     /// An object was found and is missed now.
@@ -35,7 +38,7 @@ pub enum FlipKind {
 }
 
 /// One object or detection on which the sides differ.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Flip {
     /// What happened.
     pub kind: FlipKind,

@@ -41,7 +41,7 @@ function curveChart(curve) {
 function drawCurves(section) {
   const shown = data.curves.slice(0, 12);
   const rest = data.curves.slice(12);
-  heading(section, data.has_baseline
+  heading(section, data.has_both
     ? "At IoU 0.5, the classes that lost most first. Where the orange line runs below the blue one, the candidate is worse."
     : "At IoU 0.5, the classes with the lowest AP50 first.");
   section.append(sidesLegend());
@@ -56,7 +56,7 @@ function drawCurves(section) {
 
 function sidesLegend() {
   const candidate = ["candidate", "candidate"];
-  return data.has_baseline ? legend(["baseline", "baseline"], candidate) : legend(candidate);
+  return data.has_both ? legend(["baseline", "baseline"], candidate) : legend(candidate);
 }
 
 /// How many detections have which score: all of them, and in full colour those that found an object.
@@ -89,29 +89,38 @@ function histogram(side, name, most) {
 function reliability(sides) {
   const { picture, place } = frame("score", "share that is right", "How often detections of a score are right");
   picture.append(svg("path", { d: path([place(0, 0), place(1, 1)]), class: "line ideal" }));
-  for (const name of ["baseline", "candidate"]) {
-    const points = sides[name].bins.filter((bin) => bin[2] > 0).map((bin) => place(bin[4], bin[5]));
+  for (const [name, side] of sides) {
+    const points = side.bins.filter((bin) => bin[2] > 0).map((bin) => place(bin[4], bin[5]));
     picture.append(svg("path", { d: path(points), class: `line ${name}` }));
     for (const [x, y] of points) picture.append(svg("circle", { cx: x, cy: y, r: 2.2, class: `point ${name}` }));
   }
   return el("figure", {}, el("figcaption", {}, el("strong", {}, "Calibration"), " on the diagonal a score is the chance of being right"), picture);
 }
 
-function drawScores(section) {
-  const { baseline, candidate } = data.calibration;
-  heading(section, `Calibration error (ECE) ${fixed(baseline.ece, 3)} → ${fixed(candidate.ece, 3)}, with the quality of boxes (LaECE) ` +
-    `${fixed(baseline.la_ece, 3)} → ${fixed(candidate.la_ece, 3)}; 0 is best. The full part of a bar are detections that found an object.`);
-  const most = Math.max(1, ...[...baseline.bins, ...candidate.bins].map((bin) => bin[2]));
-  section.append(sidesLegend(), el("div", { class: "charts scores" }, reliability(data.calibration),
-    el("div", { class: "stack" }, histogram(baseline, "baseline", most), histogram(candidate, "candidate", most))));
-  const moved = data.thresholds.filter(({ baseline: was, candidate: is }) => was && is && was[0] !== null && is[0] !== null);
-  if (moved.length) section.append(thresholdTable(moved));
+/// A number of both sides, or of the candidate alone.
+function beside(was, is, digits = 3) {
+  return data.has_both ? `${fixed(was, digits)} → ${fixed(is, digits)}` : fixed(is, digits);
 }
 
+function drawScores(section) {
+  const { baseline, candidate } = data.calibration;
+  heading(section, `Calibration error (ECE) ${beside(baseline?.ece, candidate.ece)}, with the quality of boxes (LaECE) ` +
+    `${beside(baseline?.la_ece, candidate.la_ece)}; 0 is best. The full part of a bar are detections that found an object.`);
+  const sides = [["baseline", baseline], ["candidate", candidate]].filter(([, side]) => side);
+  const most = Math.max(1, ...sides.flatMap(([, side]) => side.bins.map((bin) => bin[2])));
+  section.append(sidesLegend(), el("div", { class: "charts scores" }, reliability(sides),
+    el("div", { class: "stack" }, sides.map(([name, side]) => histogram(side, name, most)))));
+  const has = (point) => point && point[0] !== null;
+  const rows = data.thresholds.filter(({ baseline: was, candidate: is }) => has(is) && (!data.has_both || has(was)));
+  if (rows.length) section.append(thresholdTable(rows));
+}
+
+/// Those that moved most come first; without a baseline those of the lowest F1.
 function thresholdTable(rows) {
-  rows.sort((a, b) => Math.abs(b.candidate[0] - b.baseline[0]) - Math.abs(a.candidate[0] - a.baseline[0]));
-  const line = ({ class: name, baseline, candidate }) => el("tr", {}, el("th", { scope: "row" }, name),
-    number(`${fixed(baseline[0], 3)} → ${fixed(candidate[0], 3)}`), number(`${fixed(baseline[1], 3)} → ${fixed(candidate[1], 3)}`));
+  const first = ({ baseline: was, candidate: is }) => (was ? -Math.abs(is[0] - was[0]) : is[1]);
+  rows.sort((a, b) => first(a) - first(b));
+  const line = ({ class: name, baseline: was, candidate: is }) => el("tr", {}, el("th", { scope: "row" }, name),
+    number(beside(was?.[0], is[0])), number(beside(was?.[1], is[1])));
   return el("details", {}, el("summary", {}, "Score of the best F1 of each class"), el("div", { class: "scroll" },
     el("table", { class: "small" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "class"),
       el("th", { scope: "col", class: "number" }, "score"), el("th", { scope: "col", class: "number" }, "F1"))), el("tbody", {}, rows.map(line)))));
@@ -121,7 +130,7 @@ function drawConfusion(section) {
   const { cells, is_whole: isWhole, iou_thr: iou, score_thr: score } = data.confusion;
   heading(section, `At IoU ${iou} and score ${score}. ` + (isWhole
     ? "Rows are what is there, columns what was said; the diagonal is right. " : "The largest confusions. ") +
-    (data.has_baseline ? "The small number is the change from the baseline." : ""));
+    (data.has_both ? "The small number is the change from the baseline." : ""));
   const name = (place) => (place === null ? "background" : data.classes[place]);
   const moved = ([, , was, is]) => (was === null ? null : is - was);
   const small = (cell, good) => {
@@ -140,7 +149,7 @@ function drawConfusion(section) {
   const rowSum = (row) => cells.filter((cell) => cell[0] === row).reduce((sum, cell) => sum + cell[3], 0);
   const line = (row) => el("tr", {}, el("th", { scope: "row" }, row === null ? "nothing" : name(row)), places.map((column) => {
     if (row === null && column === null) return el("td", { class: "cell empty" });
-    const cell = cells.find(([truth, said]) => truth === row && said === column) || [row, column, data.has_baseline ? 0 : null, 0];
+    const cell = cells.find(([truth, said]) => truth === row && said === column) || [row, column, data.has_both ? 0 : null, 0];
     const right = row === column;
     const strength = Math.round(100 * cell[3] / Math.max(1, rowSum(row)));
     const td = el("td", { class: `cell ${right ? "right" : "wrong"}` }, el("b", {}, String(cell[3])), " ", small(cell, right));
@@ -158,15 +167,17 @@ function drawErrors(section) {
   const most = Math.max(0.001, ...data.tide.flatMap((row) => [row.baseline || 0, row.candidate || 0]));
   const bar = (value, kind) => svg("svg", { class: "tide", viewBox: "0 0 200 9", preserveAspectRatio: "none", "aria-hidden": "true" },
     svg("rect", { x: 0, y: 1, width: 200 * (value || 0) / most, height: 7, class: `bar ${kind}` }));
-  const line = (row) => {
+  const moved = (row) => {
     const by = row.baseline === null || row.candidate === null ? null : row.candidate - row.baseline;
+    const isNone = !by || signed(by, 3) === "0.000";
     // More of a mistake is worse.
-    const told = el("span", { class: !by || signed(by, 3) === "0.000" ? null : by > 0 ? "worse" : "better" },
-      signed(by, 3), !by || signed(by, 3) === "0.000" ? "" : by > 0 ? " ▲" : " ▼");
-    return el("tr", { class: row.special ? "special" : null }, el("th", { scope: "row" }, row.kind),
-      el("td", { class: "bars" }, bar(row.baseline, "baseline"), bar(row.candidate, "candidate")),
-      number(`${fixed(row.baseline, 3)} → ${fixed(row.candidate, 3)}`), el("td", { class: "number" }, told), number(`${row.counts[0]} → ${row.counts[1]}`));
+    return el("td", { class: "number" }, el("span", { class: isNone ? null : by > 0 ? "worse" : "better" },
+      signed(by, 3), isNone ? "" : by > 0 ? " ▲" : " ▼"));
   };
-  section.append(el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ["mistake", "", "costs AP50", "change", "how many"].map((head, i) =>
+  const line = (row) => el("tr", { class: row.special ? "special" : null }, el("th", { scope: "row" }, row.kind),
+    el("td", { class: "bars" }, data.has_both ? bar(row.baseline, "baseline") : null, bar(row.candidate, "candidate")),
+    number(beside(row.baseline, row.candidate)), data.has_both ? moved(row) : null, number(beside(...row.counts, 0)));
+  const heads = ["mistake", "", "costs AP50", ...(data.has_both ? ["change"] : []), "how many"];
+  section.append(el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, heads.map((head, i) =>
     el("th", { scope: "col", class: i > 1 ? "number" : null }, head)))), el("tbody", {}, data.tide.map(line)))));
 }

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use super::gallery::{self, Image};
 use super::rows::{self, Row};
 use super::{Pictures, verdict};
-use crate::gate::{Analysis, Judgement, Verdict, Why};
+use crate::gate::{Alone, Analysis, Judgement, Verdict, Why};
 use crate::metrics::calibration::{Calibration, Reliability};
+use crate::metrics::operating_points::OperatingPoint;
+use crate::metrics::tide::Tide;
 use crate::report::{Report, sources, why_text, words};
 use crate::shown::{self, count};
 
@@ -23,6 +25,8 @@ pub(super) struct Island {
     rows: Vec<Row>,
     rows_left_out: bool,
     has_baseline: bool,
+    /// Its detections are known, not only its numbers.
+    has_both: bool,
     has_intervals: bool,
     confidence: f64,
     score_thr: f64,
@@ -50,12 +54,14 @@ pub(super) fn of(report: &Report, pictures: &Pictures) -> Island {
     let ids: Vec<i64> = per_class.iter().map(|class| class.category_id).collect();
     let (rows, rows_left_out) = rows::of(report);
     let analysis = analysis.as_ref();
+    let told = Told::of(why.as_ref(), analysis.and_then(|analysis| analysis.alone.as_ref()));
     Island {
         verdict: verdict_words(judgement),
         subject: subject(report),
         method: method(judgement),
         next: next(judgement),
         has_baseline: judgement.comparisons.iter().any(|c| c.baseline.is_some()),
+        has_both: why.is_some(),
         has_intervals: judgement.comparisons.iter().any(|c| c.interval.is_some()),
         rows,
         rows_left_out,
@@ -63,12 +69,12 @@ pub(super) fn of(report: &Report, pictures: &Pictures) -> Island {
         score_thr: report.settings.score_thr,
         classes: per_class.iter().map(|class| shown::name(&class.name)).collect(),
         curves: analysis.map(curves).unwrap_or_default(),
-        calibration: why.as_ref().map(|why| {
-            let (before, after) = (&why.calibration.baseline, &why.calibration.candidate);
-            json!({"baseline": calibration(before), "candidate": calibration(after)})
+        calibration: told.as_ref().map(|told| {
+            let (before, after) = told.calibration;
+            json!({"baseline": before.map(calibration), "candidate": calibration(after)})
         }),
-        thresholds: why.as_ref().map(thresholds).unwrap_or_default(),
-        tide: why.as_ref().map(tide).unwrap_or_default(),
+        thresholds: told.as_ref().map(thresholds).unwrap_or_default(),
+        tide: told.as_ref().map(tide).unwrap_or_default(),
         confusion: analysis.map(|analysis| confusion(analysis, &ids)),
         images: analysis
             .map(|analysis| gallery::of(report, analysis, &ids, pictures))
@@ -201,32 +207,66 @@ fn calibration(side: &Calibration) -> Value {
     })
 }
 
-/// Class, and the score of the best F1 before and after.
-fn thresholds(why: &Why) -> Vec<Value> {
-    let at = |side: &Option<crate::metrics::operating_points::OperatingPoint>| {
-        side.map(|point| json!([point.score_thr, point.tally.f1]))
-    };
-    let class = |class: &crate::gate::ClassThreshold| {
-        let (before, after) = (at(&class.sides.baseline), at(&class.sides.candidate));
-        json!({"class": shown::name(&class.name), "baseline": before, "candidate": after})
-    };
-    why.best_f1.iter().map(class).collect()
+/// The baseline's side, where it is known, and the candidate's.
+type Side<'r, T> = (Option<&'r T>, &'r T);
+
+/// What is told of both sides, or of the candidate alone.
+struct Told<'r> {
+    tide: Side<'r, Tide>,
+    calibration: Side<'r, Calibration>,
+    /// Class, and the best F1 of each side.
+    best_f1: Vec<(&'r str, Option<OperatingPoint>, Option<OperatingPoint>)>,
 }
 
-fn tide(why: &Why) -> Vec<Value> {
-    let (before, after) = (&why.tide.baseline, &why.tide.candidate);
-    let counts = before.counts.named().into_iter().zip(after.counts.named());
-    let kinds = before.dap.named().into_iter().zip(after.dap.named()).zip(counts);
-    let kind = |(((kind, before), (_, after)), ((_, were), (_, are)))| {
+impl<'r> Told<'r> {
+    fn of(why: Option<&'r Why>, alone: Option<&'r Alone>) -> Option<Self> {
+        let both = why.map(|why| Self {
+            tide: (Some(&why.tide.baseline), &why.tide.candidate),
+            calibration: (Some(&why.calibration.baseline), &why.calibration.candidate),
+            best_f1: why
+                .best_f1
+                .iter()
+                .map(|c| (&*c.name, c.sides.baseline, c.sides.candidate))
+                .collect(),
+        });
+        let one = || {
+            alone.map(|alone| Self {
+                tide: (None, &alone.tide),
+                calibration: (None, &alone.calibration),
+                best_f1: alone
+                    .best_f1
+                    .iter()
+                    .map(|class| (&*class.name, None, class.best_f1))
+                    .collect(),
+            })
+        };
+        both.or_else(one)
+    }
+}
+
+/// Class, and the score of the best F1 before and after.
+fn thresholds(told: &Told) -> Vec<Value> {
+    let at =
+        |side: &Option<OperatingPoint>| side.map(|point| json!([point.score_thr, point.tally.f1]));
+    let class = |(name, before, after): &(&str, _, _)| json!({"class": shown::name(name), "baseline": at(before), "candidate": at(after)});
+    told.best_f1.iter().map(class).collect()
+}
+
+fn tide(told: &Told) -> Vec<Value> {
+    let (before, after) = told.tide;
+    let (costs, counts) = (after.dap.named(), after.counts.named());
+    let (old_costs, old_counts) = (before.map(|t| t.dap.named()), before.map(|t| t.counts.named()));
+    let kind = |i: usize| {
+        let (kind, cost) = costs[i];
         json!({
             "kind": why_text::words(kind),
-            "baseline": before,
-            "candidate": after,
-            "counts": [were, are],
+            "baseline": old_costs.and_then(|costs| costs[i].1),
+            "candidate": cost,
+            "counts": [old_counts.map(|counts| counts[i].1), Some(counts[i].1)],
             "special": kind == "FalsePos" || kind == "FalseNeg",
         })
     };
-    kinds.map(kind).collect()
+    (0..costs.len()).map(kind).collect()
 }
 
 fn confusion(analysis: &Analysis, ids: &[i64]) -> Value {

@@ -55,24 +55,26 @@ function judgedTable() {
     .sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state) || (a.change ?? -9) - (b.change ?? -9));
   const others = data.rows.filter((row) => !row.judged && !row.class && !row.slice);
   const scale = scaleOf([...rows, ...others]);
-  const heads = ["metric", "baseline", "candidate", "change"];
+  // Without a baseline there is no column for what is not known.
+  const heads = data.has_baseline ? ["metric", "baseline", "candidate", "change"] : ["metric", "candidate"];
   if (data.has_intervals) heads.push(`${Math.round(data.confidence * 100)} % interval`, "");
   const line = (row) => {
     const judged = row.judged || {
       baseline: fixed(row.baseline), candidate: fixed(row.candidate), interval: interval(row), allowed: "", finding: "",
     };
-    const cells = [el("th", { scope: "row" }, row.name), number(judged.baseline), number(judged.candidate),
-      el("td", { class: "number" }, change(row.change, judged.change))];
+    const cells = [el("th", { scope: "row" }, row.name), data.has_baseline ? number(judged.baseline) : null,
+      number(judged.candidate), data.has_baseline ? el("td", { class: "number" }, change(row.change, judged.change)) : null];
     if (data.has_intervals) {
       cells.push(number(judged.interval.replaceAll("-", "−")), el("td", {}, whisker(row, scale)));
     }
-    cells.push(number(judged.allowed.replaceAll("-", "−")), number(sureness(row)),
+    cells.push(number(judged.allowed.replaceAll("-", "−")), data.has_baseline ? number(sureness(row)) : null,
       el("td", {}, stateMark(row.state, judged.finding)));
     return el("tr", { class: row.state || "unjudged" }, cells);
   };
+  heads.push("allowed", ...(data.has_baseline ? ["how sure"] : []), "verdict");
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Metrics" },
-    el("table", {}, el("thead", {}, el("tr", {}, [...heads, "allowed", "how sure", "verdict"].map((head, i) =>
-      el("th", { scope: "col", class: i > 0 && i < heads.length + 2 && head ? "number" : null }, head)))),
+    el("table", {}, el("thead", {}, el("tr", {}, heads.map((head, i) =>
+      el("th", { scope: "col", class: i > 0 && i < heads.length - 1 && head ? "number" : null }, head)))),
     el("tbody", {}, rows.map(line)),
     others.length ? el("tbody", { class: "others" }, others.map(line)) : null));
 }
@@ -85,13 +87,16 @@ function number(text) {
 function explorer(section, rows, columns, filterName) {
   const metrics = [...new Set(rows.map((row) => row.metric))];
   const first = ["AP50", "AP"].find((metric) => metrics.includes(metric)) || metrics[0];
-  const state = { metric: first, text: "", key: "change", up: true };
+  const state = { metric: first, text: "", key: data.has_baseline ? "change" : "candidate", up: true };
   const select = el("select", { onchange: (event) => { state.metric = event.target.value; draw(); } },
     metrics.map((metric) => el("option", { value: metric, selected: metric === first }, metric)));
   const filter = el("input", { type: "search", placeholder: "part of a name",
     oninput: (event) => { state.text = event.target.value.toLowerCase(); draw(); } });
-  const heads = [...columns, ["baseline", (row) => row.baseline], ["candidate", (row) => row.candidate],
-    ["change", (row) => row.change]];
+  const heads = [...columns, ["candidate", (row) => row.candidate]];
+  if (data.has_baseline) {
+    heads.splice(columns.length, 0, ["baseline", (row) => row.baseline]);
+    heads.push(["change", (row) => row.change]);
+  }
   if (data.has_intervals) heads.push(["interval", (row) => (row.interval ? row.interval[0] : null)]);
   heads.push(["verdict", (row) => row.state || ""]);
   const body = el("tbody");
@@ -120,7 +125,8 @@ function explorer(section, rows, columns, filterName) {
     const scale = scaleOf(shown);
     body.replaceChildren(...shown.map((row) => el("tr", { class: row.state || "unjudged" },
       columns.map(([, key], i) => el(i ? "td" : "th", i ? {} : { scope: "row" }, key(row) || "all")),
-      number(fixed(row.baseline)), number(fixed(row.candidate)), el("td", { class: "number" }, change(row.change)),
+      data.has_baseline ? number(fixed(row.baseline)) : null, number(fixed(row.candidate)),
+      data.has_baseline ? el("td", { class: "number" }, change(row.change)) : null,
       data.has_intervals ? el("td", { class: "wide" }, whisker(row, scale), el("small", {}, interval(row))) : null,
       el("td", {}, stateMark(row.state, row.judged && row.judged.finding)))));
     told.textContent = counted(shown.length, "row", "rows");
