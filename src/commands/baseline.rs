@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use detgate::config::{BaselineSource, Config, Environment, ModelReference};
+use detgate::config::{BaselineSource, Config, Environment, ModelReference, TARGET_FOLDER};
 use detgate::dataset::Dataset;
 use detgate::detections::Detection;
 use detgate::detections::coco_results::Results;
@@ -71,9 +71,10 @@ fn registered(
 /// What the baseline is called in reports, which hold no path of this machine.
 pub(crate) fn name(config: &Config) -> String {
     match &config.gate.baseline {
-        BaselineSource::File(path) => {
-            path.strip_prefix(&config.root).unwrap_or(path).display().to_string()
-        }
+        BaselineSource::File(path) => match path.strip_prefix(config.root.join(TARGET_FOLDER)) {
+            Ok(path) => format!("{} of the target", path.display()),
+            Err(_) => path.strip_prefix(&config.root).unwrap_or(path).display().to_string(),
+        },
         BaselineSource::Model(reference) => reference.to_string(),
     }
 }

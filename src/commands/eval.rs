@@ -15,11 +15,13 @@ use detgate::report::{self, DataSummary, Report, SkippedImage, terminal};
 
 use super::baseline::{self, Kept};
 use super::predictions::{self, Predictions};
+use super::target::Target;
 use super::{bless, origin, page, partial, register, shard};
 use crate::{exit_code, note, say};
 
 /// The pipeline.
 pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Result<u8> {
+    let target = Target::of(flags, cwd)?;
     let config = Config::resolve_in(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
     let dataset = load_dataset(&config, config.detections.is_none())?;
@@ -28,24 +30,26 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     if let Some(shard) = &config.shard {
         return shard::run(shard, &config, dataset, environment, flags.quiet);
     }
-    let kept = require(&config, environment)?;
+    let kept = require(&config, target.as_ref(), environment)?;
     let found = predictions::obtain(&config, &dataset, environment, flags.quiet)?;
     if found.results.iter().any(Option::is_none) {
         return partial::finish(&config, &dataset, &found.results, &found.provenance);
     }
-    conclude(&config, &dataset, kept.as_ref(), found, environment, flags.quiet)
+    let bar = Bar { kept: kept.as_ref(), target: target.as_ref() };
+    conclude(&config, &dataset, bar, found, environment, flags.quiet)
 }
 
 /// What is needed to judge and to register; that it is not there is said before the long part.
-pub(crate) fn require(config: &Config, environment: &Environment) -> anyhow::Result<Option<Kept>> {
+pub(crate) fn require(
+    config: &Config,
+    target: Option<&Target>,
+    environment: &Environment,
+) -> anyhow::Result<Option<Kept>> {
     register::require(config, environment)?;
+    target.map(|target| target.prepare(config)).transpose()?;
     let kept = baseline::load(config, environment)?;
     register::require_no_champion(config, environment)?;
     Ok(kept)
-}
-
-fn practical(config: &Config) -> PracticalParams {
-    PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr }
 }
 
 pub(crate) fn trial<'a>(
@@ -53,14 +57,22 @@ pub(crate) fn trial<'a>(
     dataset: &'a Dataset,
     images: Vec<&'a ImageRecord>,
 ) -> anyhow::Result<Trial<'a>> {
-    Ok(Trial::new(&config.gate, practical(config), dataset, images)?)
+    Ok(Trial::new(&config.gate, PracticalParams::of(config), dataset, images)?)
+}
+
+/// What a run is judged by.
+#[derive(Clone, Copy)]
+pub(crate) struct Bar<'a> {
+    pub(crate) kept: Option<&'a Kept>,
+    /// The commit that it comes from, if that is another one.
+    pub(crate) target: Option<&'a Target>,
 }
 
 /// From what was found on all images to the verdict, the report and the registry.
 pub(crate) fn conclude(
     config: &Config,
     dataset: &Dataset,
-    kept: Option<&Kept>,
+    Bar { kept, target }: Bar<'_>,
     found: Predictions,
     environment: &Environment,
     quiet: bool,
@@ -85,12 +97,14 @@ pub(crate) fn conclude(
     let assessment = trial.assess(candidate, &images, baseline.as_ref())?;
     let skipped = skipped(dataset, &results);
     let candidate = report::for_review(&assessment);
-    let report = Report::of(assessment, DataSummary::of(&images, skipped), practical(config));
+    let report =
+        Report::of(assessment, DataSummary::of(&images, skipped), PracticalParams::of(config));
     say(&if quiet { terminal::verdict(&report) } else { terminal::tables(&report) })?;
     write_report(config, &report.to_json()?, &images)?;
     page::write(config, &report)?;
     let judgement = &report.judgement;
-    if let BaselineSource::File(path) = &config.gate.baseline {
+    // Another commit's baseline is no file to review.
+    if let (BaselineSource::File(path), None) = (&config.gate.baseline, target) {
         let review = bless::Review { candidate: &candidate, stored: &stored };
         let snapshot = kept.map(|kept| &kept.snapshot);
         let kept = review.keep(path, environment, snapshot, config.gate.numeric_noise);
@@ -108,7 +122,8 @@ pub(crate) fn conclude(
         };
         register::run(passed, run, config, registry, environment)?;
     }
-    Ok(exit_code(judgement.verdict))
+    let code = exit_code(judgement.verdict);
+    target.map_or(Ok(code), |target| target.conclude(config, &candidate, code))
 }
 
 /// Another side's detections on the same images.

@@ -11,7 +11,9 @@ use detgate::inference::shards::{
     CHECKPOINT, CHECKPOINT_BLAKE3, FORM, Merged, PROCESSOR, ShardFile, facts_of_project, merge,
 };
 
+use super::eval::Bar;
 use super::predictions::Predictions;
+use super::target::Target;
 use super::{eval, origin};
 use crate::note;
 
@@ -21,13 +23,15 @@ pub(crate) fn run(flags: &MergeFlags, cwd: &Path, environment: &Environment) -> 
     // All other flags of inference change nothing here, so that both command lines can be the same.
     ensure!(flags.detections.is_none(), "merge takes shards: leave --detections out");
     ensure!(flags.shard.is_none(), "merge takes all shards: leave --shard out");
+    let target = Target::of(flags, cwd)?;
     let config = Config::resolve_for_merge(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
     let dataset = eval::load_dataset(&config, false)?;
     eval::trial(&config, &dataset, dataset.images.iter().collect())?.check()?;
-    let kept = eval::require(&config, environment)?;
+    let kept = eval::require(&config, target.as_ref(), environment)?;
     let found = found(shards, &config, &dataset, flags.checkpoint.is_some())?;
-    eval::conclude(&config, &dataset, kept.as_ref(), found, environment, flags.quiet)
+    let bar = Bar { kept: kept.as_ref(), target: target.as_ref() };
+    eval::conclude(&config, &dataset, bar, found, environment, flags.quiet)
 }
 
 fn found(

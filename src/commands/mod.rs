@@ -18,3 +18,4 @@ mod register;
 pub(crate) mod registry;
 pub(crate) mod report;
 mod shard;
+mod target;

@@ -31,7 +31,7 @@ pub(crate) fn finish(
         Some(SkippedImage { file_name: image.file_name.clone(), reason })
     };
     let skipped = finished().filter_map(skipped).collect();
-    let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
+    let practical = PracticalParams::of(config);
     let coco = CocoParams::default();
     let evaluation = metrics::evaluate(&dataset.categories, &images, &practical, &coco)?;
     let not_reached = results.iter().filter(|result| result.is_none()).count();

@@ -113,6 +113,9 @@ pub struct EvalFlags {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
     pub gate: GateFlags,
+    /// Judge by the rules and the baseline of another commit, such as origin/main: what a check on pull requests needs
+    #[arg(long, value_name = "COMMIT", conflicts_with = "baseline")]
+    pub target: Option<String>,
     /// The checkpoint [default: the newest best_*.pt or .safetensors in models/local_checkpoints]
     #[arg(long, value_name = "FILE", conflicts_with = "torchscript")]
     pub checkpoint: Option<PathBuf>,

@@ -337,7 +337,7 @@ impl Config {
             skip_bad_images: flags.skip_bad_images || settings.inference.skip_bad_images,
             score_thr: flags.score_thr.unwrap_or(settings.practical.score_thr),
             iou_thr: flags.iou_thr.unwrap_or(settings.practical.iou_thr),
-            gate: settings.gate.resolve(&flags.project, &flags.gate, cwd, &root)?,
+            gate: gate_of(&settings, flags, cwd, &root)?,
             html: !flags.no_html,
             report: rebase(flags.report.as_ref(), cwd, &settings.report.path, &root),
             tracking_uri,
@@ -418,7 +418,32 @@ impl BlessConfig {
     }
 }
 
-fn root(flags: &ProjectFlags, cwd: &Path) -> Result<PathBuf, ConfigError> {
+/// Where, in the project, files of the commit are that judges (`--target`).
+pub const TARGET_FOLDER: &str = "reports/target";
+
+/// The project's own rules and baseline, or those of the commit that judges, which were put into
+/// [`TARGET_FOLDER`].
+fn gate_of(
+    settings: &settings::Settings,
+    flags: &EvalFlags,
+    cwd: &Path,
+    root: &Path,
+) -> Result<GateConfig, ConfigError> {
+    if flags.target.is_none() {
+        return settings.gate.resolve(&flags.project, &flags.gate, cwd, root);
+    }
+    let folder = root.join(TARGET_FOLDER);
+    let judging = settings::read(&folder)?.gate;
+    let baseline = judging.resolve(&flags.project, &flags.gate, cwd, &folder)?.baseline;
+    // Tables of slices are data, and the fingerprint does not know them: they are this commit's.
+    Ok(GateConfig { baseline, ..judging.resolve(&flags.project, &flags.gate, cwd, root)? })
+}
+
+/// The project in which a command works.
+///
+/// # Errors
+/// A [`ConfigError`] where there is none.
+pub fn root(flags: &ProjectFlags, cwd: &Path) -> Result<PathBuf, ConfigError> {
     let Some(given) = &flags.project else {
         return project::find_root(cwd);
     };
@@ -445,8 +470,7 @@ fn shard(
         Some(ShardFlag::Named(shard)) => shard,
         Some(ShardFlag::Auto) => shard::of_engine(&environment.engine)?,
     };
-    let name = format!("reports/shards/{}-of-{}.shard", shard.index(), shard.count());
-    let file = rebase(flags.shard_file.as_ref(), cwd, Path::new(&name), root);
+    let file = rebase(flags.shard_file.as_ref(), cwd, &shard.usual_file(), root);
     Ok(Some(ShardConfig { shard, file }))
 }
 

@@ -34,6 +34,11 @@ impl Shard {
     pub fn count(self) -> u32 {
         self.count
     }
+
+    /// Where its file is in the project, unless the user says otherwise.
+    pub fn usual_file(self) -> PathBuf {
+        format!("reports/shards/{}-of-{}.shard", self.index, self.count).into()
+    }
 }
 
 impl fmt::Display for Shard {

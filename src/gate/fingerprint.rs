@@ -38,7 +38,7 @@ impl Fingerprint {
     ) -> Self {
         let skipped = results.iter().filter(|result| result.outcome.is_err()).count();
         let mut fingerprint = Self::default();
-        let practical = PracticalParams { score_thr: config.score_thr, iou_thr: config.iou_thr };
+        let practical = PracticalParams::of(config);
         fingerprint.record_evaluation(dataset, results.len(), practical);
         fingerprint.record("skipped_images", skipped);
         let facts = ["image_bytes_blake3", "min_size", "max_size"];

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::iou::iou;
+use crate::config::Config;
 use crate::dataset::GroundTruth;
 use crate::detections::Detection;
 
@@ -17,6 +18,13 @@ pub struct PracticalParams {
     /// A detection has found a ground truth from this IoU on. 0..1; boxes that do not overlap never
     /// match, whatever the threshold.
     pub iou_thr: f64,
+}
+
+impl PracticalParams {
+    /// Those of an evaluation.
+    pub fn of(config: &Config) -> Self {
+        Self { score_thr: config.score_thr, iou_thr: config.iou_thr }
+    }
 }
 
 impl Default for PracticalParams {

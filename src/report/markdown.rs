@@ -138,6 +138,11 @@ fn provenance(report: &Report) -> String {
     text + "\n</details>\n"
 }
 
+/// Sentences as a list; no sign in them has a meaning.
+pub fn list(sentences: &[String]) -> String {
+    sentences.iter().map(|sentence| format!("- {}\n", plain(sentence))).collect()
+}
+
 /// Text in which no sign has a meaning.
 pub(super) fn plain(text: &str) -> String {
     let text = shown::line(text);

@@ -19,6 +19,7 @@ mod project;
 mod python;
 mod scale;
 mod tasks;
+mod workflows;
 
 use std::process::ExitCode;
 

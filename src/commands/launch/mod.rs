@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use detgate::config::{Cli, Command, Config, Environment, LaunchCommand, SharesFlags};
+use detgate::config::{Cli, Command, Config, Environment, LaunchCommand, Shard, SharesFlags};
 
 use crate::note;
 
@@ -19,14 +19,13 @@ pub(crate) fn run(
     cwd: &Path,
     environment: &Environment,
 ) -> anyhow::Result<u8> {
+    let work = |shares| Work::of(shares, cwd, environment);
     match command {
         LaunchCommand::Slurm { shares, options, wait } => {
-            let work = Work::of(shares, cwd, environment)?;
-            slurm::run(&work, options, *wait, shares.dry_run)
+            slurm::run(&work(shares)?, options, *wait, shares.dry_run)
         }
         LaunchCommand::Ray { shares, address, retries, python } => {
-            let work = Work::of(shares, cwd, environment)?;
-            ray::run(&work, address.as_deref(), *retries, python, shares.dry_run)
+            ray::run(&work(shares)?, address.as_deref(), *retries, python, shares.dry_run)
         }
     }
 }
@@ -62,8 +61,9 @@ impl Work {
         let detgate = std::env::current_exe().context("cannot tell where detgate is")?;
         let detgate = text(&detgate)?;
         let folder = config.root.join("reports/shards");
-        let file = |index: u32| text(&folder.join(format!("{index}-of-{shards}.shard")));
-        let files = (1..=*shards).map(file).collect::<anyhow::Result<Vec<_>>>()?;
+        let all = (1..=*shards).filter_map(|index| Shard::new(index, *shards));
+        let files = all.map(|shard| text(&config.root.join(shard.usual_file())));
+        let files = files.collect::<anyhow::Result<Vec<_>>>()?;
         let command = |name: &str| [vec![detgate.clone(), name.to_owned()], eval.clone()].concat();
         let workers = match flags.workers {
             Some(_) => Vec::new(),
