@@ -1,5 +1,7 @@
 //! Registration in MLflow of what passed.
 
+#[cfg(feature = "mlflow")]
+use std::hash::{BuildHasher, Hasher};
 use std::path::Path;
 #[cfg(feature = "mlflow")]
 use std::path::PathBuf;
@@ -51,7 +53,8 @@ pub(crate) fn require(config: &Config, environment: &Environment) -> anyhow::Res
             registry.tracking_uri
         );
     }
-    registry::check_database(&reached(&Reach::of(config), environment)?)?;
+    let settings = reached(&Reach::of(config), environment)?;
+    registry::check_before(&settings, &registry.experiment)?;
     Ok(())
 }
 
@@ -232,8 +235,8 @@ fn reached(
     let multipart = &mut settings.multipart;
     multipart.minimum = variables.multipart_minimum.unwrap_or(multipart.minimum);
     multipart.part = variables.multipart_part.unwrap_or(multipart.part);
-    // Jobs that failed together must not come back together.
-    settings.retries.seed = u64::from(std::process::id());
+    // Jobs that failed together must not come back together; in containers all processes have the same number.
+    settings.retries.seed = std::hash::RandomState::new().build_hasher().finish();
     settings.migrate = reach.migrate;
     settings.on_event = Arc::new(announce());
     Ok(settings)

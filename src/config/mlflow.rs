@@ -123,13 +123,17 @@ impl MlflowVariables {
             username = username.or_else(|| file.get("mlflow_tracking_username").cloned());
             password = password.or_else(|| file.get("mlflow_tracking_password").cloned());
         }
+        let token = text("MLFLOW_TRACKING_TOKEN");
+        if token.as_ref().is_some_and(|token| token.contains(['\n', '\r'])) {
+            return Err(wrong("MLFLOW_TRACKING_TOKEN", "***", "one line"));
+        }
         let seconds =
             self.number("MLFLOW_HTTP_REQUEST_TIMEOUT", "seconds, from 1 to 86400", 1..=86_400)?;
         let bytes = |name| self.number(name, "bytes, from 1 on", 1..=u64::MAX);
         Ok(MlflowConnection {
             username,
             password,
-            token: text("MLFLOW_TRACKING_TOKEN"),
+            token,
             insecure_tls: self.yes_or_no("MLFLOW_TRACKING_INSECURE_TLS")?.unwrap_or(false),
             server_cert: path("MLFLOW_TRACKING_SERVER_CERT_PATH"),
             client_cert: path("MLFLOW_TRACKING_CLIENT_CERT_PATH"),

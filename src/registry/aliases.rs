@@ -9,7 +9,7 @@
 use serde_json::json;
 
 use super::RegistryError;
-use super::api::{self, Named};
+use super::api::{self, Named, Version};
 use super::client::Client;
 
 /// An alias that is to be moved to the new version.
@@ -49,6 +49,18 @@ pub(super) fn assign(
             problem: outcome.unwrap_or_else(|error| Some(error.to_string())),
         })
         .collect()
+}
+
+/// Whether an alias that every new version gets names none, or an older one than `version`.
+pub(super) fn is_due(
+    client: &Client,
+    model: &str,
+    alias: &str,
+    version: &Version,
+) -> Result<bool, RegistryError> {
+    let present = number(api::version_of_alias(client, model, alias)?);
+    let present = present.and_then(|number| number.parse::<u64>().ok());
+    Ok(present.is_none_or(|present| present < version.count()))
 }
 
 fn promote(

@@ -8,9 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::RegistryError;
 use super::client::Client;
 use super::retry::{Made, Unmade};
+use super::{RegistryError, RegistrySettings};
+use crate::config::ExperimentId;
 
 /// The tag of a run and of a version that tells which publication made it.
 pub(super) const PUBLICATION_TAG: &str = "detgate.publication";
@@ -63,6 +64,21 @@ pub(super) fn experiment(client: &Client, name: &str) -> Result<String, Registry
     };
     // A name is given only once, so nothing can come of a lost answer.
     client.once(create, find).map(|made| made.value).map_err(|unmade| *unmade.error)
+}
+
+/// The id of the experiment, if there is one; nothing is made.
+///
+/// # Errors
+/// As [`experiment`] and [`experiment_of_id`].
+pub(super) fn known_experiment(
+    client: &Client,
+    name: &str,
+    settings: &RegistrySettings,
+) -> Result<Option<String>, RegistryError> {
+    match &settings.experiment_id {
+        Some(ExperimentId { id, .. }) => experiment_of_id(client, id).map(|(id, _)| Some(id)),
+        None => find_experiment(client, name),
+    }
 }
 
 fn find_experiment(client: &Client, name: &str) -> Result<Option<String>, RegistryError> {

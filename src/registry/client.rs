@@ -7,7 +7,7 @@ use std::error::Error as _;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::blocking::{Body, ClientBuilder, RequestBuilder, Response};
@@ -23,6 +23,9 @@ const MESSAGE_BYTES: u64 = 64 * 1024;
 /// How much of the server's words is repeated, characters.
 const MESSAGE_CHARS: usize = 600;
 
+/// For one answer when the publication is at its end; a tenth of it where the user has ended it.
+const LAST_PATIENCE: Duration = Duration::from_secs(30);
+
 /// A tracking server's address with all that is needed to ask it.
 pub(super) struct Client {
     http: reqwest::blocking::Client,
@@ -31,6 +34,8 @@ pub(super) struct Client {
     /// What no message may repeat.
     secrets: Vec<String>,
     timeout: Duration,
+    /// The end is near: requests have [`LAST_PATIENCE`] at most.
+    is_hurried: AtomicBool,
     is_ours: bool,
     pub(super) retries: Retries,
     /// The state of the random numbers that make waits differ.
@@ -92,6 +97,7 @@ impl Client {
             secrets,
             credentials,
             timeout: settings.timeouts.request,
+            is_hurried: AtomicBool::new(false),
             is_ours: false,
             retries: settings.retries,
             random: AtomicU64::new(settings.retries.seed),
@@ -200,8 +206,28 @@ impl Client {
         url
     }
 
+    /// While what is returned lives, no request waits long: whoever has pressed Ctrl-C, and whoever stops a CI job,
+    /// does not either.
+    pub(super) fn hurried(&self) -> impl Drop {
+        struct Hurry<'a>(&'a AtomicBool, bool);
+        impl Drop for Hurry<'_> {
+            fn drop(&mut self) {
+                self.0.store(self.1, Ordering::Relaxed);
+            }
+        }
+        Hurry(&self.is_hurried, self.is_hurried.swap(true, Ordering::Relaxed))
+    }
+
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
-        let request = self.http.request(method, url).timeout(self.timeout);
+        let longest = match (
+            self.is_hurried.load(Ordering::Relaxed),
+            self.interrupted.load(Ordering::Relaxed),
+        ) {
+            (false, _) => self.timeout,
+            (true, false) => self.timeout.min(LAST_PATIENCE),
+            (true, true) => self.timeout.min(LAST_PATIENCE / 10),
+        };
+        let request = self.http.request(method, url).timeout(longest);
         match &self.credentials {
             Some(credentials) => authorized(request, credentials),
             None => request,
@@ -268,20 +294,13 @@ impl Client {
                 is_permanent: false,
             };
         }
-        let (code, message) = server_message(&body, html);
+        let (code, message) = server_message(&body, html, |words| self.redacted(words));
         let advice = advice(status, &message, self.credentials.is_some());
-        RegistryError::Refused {
-            url: url.to_owned(),
-            status,
-            code,
-            message: self.redacted(&message),
-            advice,
-            retry_after,
-        }
+        RegistryError::Refused { url: url.to_owned(), status, code, message, advice, retry_after }
     }
 
     /// Some servers and proxies repeat the request's header in their answer.
-    fn redacted(&self, message: &str) -> String {
+    pub(super) fn redacted(&self, message: &str) -> String {
         let hide = |message: String, secret: &String| message.replace(secret, "***");
         self.secrets.iter().fold(message.to_owned(), hide)
     }
@@ -375,11 +394,17 @@ pub(super) fn sentence(error: reqwest::Error) -> String {
 
 /// MLflow's `error_code` and the words of an answer, whichever of its forms it has: JSON, a web
 /// page, or text.
-fn server_message(body: &[u8], html: bool) -> (Option<String>, String) {
+///
+/// What is secret goes through `redacted` before anything is cut: half a password is one, too.
+fn server_message(
+    body: &[u8],
+    html: bool,
+    redacted: impl Fn(&str) -> String,
+) -> (Option<String>, String) {
     if let Ok(json) = serde_json::from_slice::<Value>(body) {
         let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
         if let Some(message) = text("message").or_else(|| text("detail")) {
-            return (text("error_code"), shortened(&message));
+            return (text("error_code"), shortened(&redacted(&message)));
         }
     }
     let text = String::from_utf8_lossy(body);
@@ -389,6 +414,7 @@ fn server_message(body: &[u8], html: bool) -> (Option<String>, String) {
         text.into_owned()
     };
     let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = redacted(&words);
     (None, if words.is_empty() { "no explanation".to_owned() } else { shortened(&words) })
 }
 
@@ -456,18 +482,21 @@ mod tests {
     fn the_servers_words_are_found_in_json_web_pages_and_text() {
         let json = br#"{"error_code": "RESOURCE_ALREADY_EXISTS", "message": "it exists"}"#;
         assert_eq!(
-            server_message(json, false),
+            server_message(json, false, str::to_owned),
             (Some("RESOURCE_ALREADY_EXISTS".into()), "it exists".into())
         );
         let page = b"<!doctype html>\n<html><title>x</title><body><h1>Forbidden</h1>\n<p>not  for you</p></body>";
-        assert_eq!(server_message(page, true), (None, "Forbidden not for you".into()));
         assert_eq!(
-            server_message(b"Invalid Host header\n", false),
+            server_message(page, true, str::to_owned),
+            (None, "Forbidden not for you".into())
+        );
+        assert_eq!(
+            server_message(b"Invalid Host header\n", false, str::to_owned),
             (None, "Invalid Host header".into())
         );
-        assert_eq!(server_message(b"", true), (None, "no explanation".into()));
+        assert_eq!(server_message(b"", true, str::to_owned), (None, "no explanation".into()));
         assert_eq!(
-            server_message("ü".repeat(10_000).as_bytes(), false).1.chars().count(),
+            server_message("ü".repeat(10_000).as_bytes(), false, str::to_owned).1.chars().count(),
             MESSAGE_CHARS + 4
         );
     }
@@ -493,5 +522,13 @@ mod tests {
         // The example of RFC 7617.
         let header = "authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ== (open sesame)";
         assert_eq!(basic.redacted(header), "authorization: Basic *** (***)");
+    }
+
+    #[test]
+    fn a_secret_at_the_end_of_what_is_shown_is_not_cut_but_hidden() {
+        let text = format!("{}Basic c2VjcmV0OnBhc3N3b3Jk", "x".repeat(MESSAGE_CHARS - 12));
+        let hide = |words: &str| words.replace("c2VjcmV0OnBhc3N3b3Jk", "***");
+        let (_, shown) = server_message(text.as_bytes(), false, hide);
+        assert!(!shown.contains("c2Vj"), "{shown}");
     }
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::api;
+use super::connection::with_client;
 use super::server::{cannot_start, own_process_group};
 use super::{Event, RegistryError, RegistrySettings, TrackingUri};
 
@@ -68,20 +70,36 @@ fn lock_file(database: &Path) -> Option<File> {
     File::create(folder.join(name)).ok()
 }
 
-/// Says before the long part whether a SQLite file can be registered in; migrates it first where the
-/// settings say so. Of a file that does not exist, and of a running server, nothing is asked.
+/// Says before the long part whether it is possible to register in `experiment`: whether a SQLite file is what MLflow
+/// needs, which is migrated first where the settings say so, or could be made; whether a running server answers, lets
+/// us in and has the experiment that is named by its id.
 ///
 /// # Errors
-/// [`RegistryError::Python`] and [`RegistryError::Database`].
-pub fn check_database(settings: &RegistrySettings) -> Result<(), RegistryError> {
+/// [`RegistryError::Python`] and [`RegistryError::Database`]; what the server says.
+pub fn check_before(settings: &RegistrySettings, experiment: &str) -> Result<(), RegistryError> {
     match &settings.tracking_uri {
         TrackingUri::Sqlite { database } if database.exists() => {
             let python = (settings.python)().map_err(RegistryError::Python)?;
             let _turn = turn(database, settings)?;
             check(&python, database, settings)
         }
-        _ => Ok(()),
+        TrackingUri::Sqlite { database } => can_be_made(database),
+        TrackingUri::Http { .. } => with_client(settings, "it answered", |client, _| {
+            client.lastly(|| api::known_experiment(client, experiment, settings)).map(drop)
+        }),
     }
+}
+
+/// Whether there can be a file: SQLite says no only after minutes, and in fifteen lines.
+fn can_be_made(database: &Path) -> Result<(), RegistryError> {
+    let folder = database.ancestors().skip(1).find(|folder| folder.exists());
+    let folder = folder.unwrap_or(database);
+    let made = tempfile::Builder::new().prefix(".detgate").tempfile_in(folder);
+    made.map(drop).map_err(|error| RegistryError::Io {
+        action: "make the database file in",
+        path: folder.to_owned(),
+        error,
+    })
 }
 
 /// Refuses a database that the pinned MLflow would migrate, misunderstand or not be able to write.

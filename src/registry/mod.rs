@@ -50,7 +50,7 @@ mod uri;
 pub use aliases::{AliasOutcome, Promotion};
 pub use baseline::{Fetched, fetch_baseline};
 pub use browse::{VersionRecord, find, present, versions};
-pub use database::check_database;
+pub use database::check_before;
 pub use dataset_input::DatasetInput;
 pub use error::RegistryError;
 pub use evaluation::{Files, Pages, publication};

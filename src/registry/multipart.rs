@@ -229,17 +229,21 @@ impl<'a> Begun<'a> {
 /// The parts that a server's answer describes; `None` where they are not those that were asked for.
 fn parts(credentials: &Value, total: u64, length: u64) -> Option<Vec<Part>> {
     let credentials = credentials.as_array()?;
-    let offsets = (0..total.div_ceil(length)).map(|index| index * length);
-    let part = |(offset, credential): (u64, &Value)| {
+    let part = |credential: &Value| {
+        let number = credential["part_number"].as_u64()?;
+        // Where a part lies in the file follows from its number, not from its place in the answer.
+        let offset = number.checked_sub(1)?.checked_mul(length)?;
         Some(Part {
-            number: credential["part_number"].as_u64()?,
+            number,
             offset,
-            length: length.min(total - offset),
+            length: length.min(total.checked_sub(offset)?),
             to: SignedUrl::read(&credential["url"], &credential["headers"])?,
         })
     };
-    let is_complete = offsets.clone().count() == credentials.len();
-    is_complete.then(|| offsets.zip(credentials).map(part).collect())?
+    let mut parts = credentials.iter().map(part).collect::<Option<Vec<_>>>()?;
+    parts.sort_by_key(|part| part.number);
+    let is_complete = parts.iter().map(|part| part.number).eq(1..=total.div_ceil(length));
+    is_complete.then_some(parts)
 }
 
 /// Sends parts, from several threads.
@@ -349,5 +353,19 @@ mod tests {
         for odd in [credentials(2), credentials(4), json!(null), json!([{}, {}, {}])] {
             assert!(parts(&odd, 10, 4).is_none(), "{odd}");
         }
+        let numbered = |numbers: [u64; 3]| -> Value {
+            let one =
+                |number| json!({ "part_number": number, "url": "https://host/", "headers": {} });
+            numbers.into_iter().map(one).collect()
+        };
+        for numbers in [[1, 1, 2], [0, 1, 2], [1, 2, 4]] {
+            assert!(parts(&numbered(numbers), 10, 4).is_none(), "{numbers:?}");
+        }
+        let shuffled = parts(&numbered([3, 1, 2]), 10, 4).unwrap();
+        assert!(shuffled.iter().map(|part| (part.number, part.offset)).eq([
+            (1, 0),
+            (2, 4),
+            (3, 8)
+        ]));
     }
 }

@@ -223,7 +223,8 @@ fn length(path: &Path) -> Result<u64, RegistryError> {
     Ok(metadata.len())
 }
 
-fn checkpoint_is_the_one_that(
+/// Looks whether the checkpoint's file still is what was evaluated.
+pub(super) fn checkpoint_is_the_one_that(
     passed: &Passed,
     publication: &Publication,
 ) -> Result<(), RegistryError> {

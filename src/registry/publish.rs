@@ -14,7 +14,9 @@ use super::client::Client;
 use super::connection::with_client;
 use super::dataset_input;
 use super::links::with_links;
-use super::prepare::{DESCRIPTION, Prepared, TAG, batches, pairs, prepare};
+use super::prepare::{
+    DESCRIPTION, Prepared, TAG, batches, checkpoint_is_the_one_that, pairs, prepare,
+};
 use super::retry::{Made, Unmade};
 use super::server::Server;
 use super::{AliasOutcome, Event, Publication, Registered, RegistryError, RegistrySettings};
@@ -43,13 +45,14 @@ pub fn publish(
 ) -> Result<Registered, RegistryError> {
     let prepared = prepare(passed, publication)?;
     with_client(settings, "everything was logged", |client, server| {
-        Sequence { client, server, prepared: &prepared, settings }.run()
+        Sequence { client, server, passed, prepared: &prepared, settings }.run()
     })
 }
 
 struct Sequence<'a> {
     client: &'a Client,
     server: Option<&'a Server>,
+    passed: &'a Passed,
     prepared: &'a Prepared<'a>,
     settings: &'a RegistrySettings,
 }
@@ -215,11 +218,14 @@ impl Sequence<'_> {
     }
 
     /// Gives the version its aliases; what fails there is told, for the version stands. One that was
-    /// registered before may be promoted, but it is not the newest.
+    /// registered before gets those that an end before its time has cost it: none of a newer version.
     fn name(&self, version: &Version, is_new: bool) -> Vec<AliasOutcome> {
         let Publication { model_name, aliases, promotion, .. } = self.prepared.publication;
-        let aliases = if is_new { &aliases[..] } else { &[] };
-        aliases::assign(self.client, model_name, &version.number, aliases, promotion.as_ref())
+        let is_due = |alias: &&String| {
+            is_new || aliases::is_due(self.client, model_name, alias, version).unwrap_or(false)
+        };
+        let aliases: Vec<String> = aliases.iter().filter(is_due).cloned().collect();
+        aliases::assign(self.client, model_name, &version.number, &aliases, promotion.as_ref())
     }
 
     /// Everything that belongs to the run, up to its end.
@@ -227,6 +233,8 @@ impl Sequence<'_> {
         self.log(run)?;
         self.describe(run)?;
         self.upload(run)?;
+        // A training run that writes its next best checkpoint into the same file keeps its size.
+        checkpoint_is_the_one_that(self.passed, self.prepared.publication)?;
         self.verify_data(run)?;
         self.go_on()?;
         api::finish_run(self.client, run)
@@ -380,8 +388,8 @@ impl Sequence<'_> {
                     return Err(RegistryError::NotReady {
                         model: model.clone(),
                         version: version.number,
-                        status: version.status,
-                        reason: version.message,
+                        status: self.client.redacted(&version.status),
+                        reason: self.client.redacted(&version.message),
                     });
                 }
             }

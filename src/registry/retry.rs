@@ -99,8 +99,7 @@ impl Client {
         loop {
             let error = match make() {
                 Ok(value) => return Ok(Made { value, in_doubt: number > 0 }),
-                // That the server refuses a first request says that it did nothing.
-                Err(error) if number == 0 && !is_transient(&error) => {
+                Err(error) if number == 0 && says_that_nothing_was_done(&error) => {
                     return Err(Unmade { error: Box::new(error), in_doubt: false });
                 }
                 Err(error) => error,
@@ -136,6 +135,7 @@ impl Client {
         &self,
         call: impl Fn() -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
+        let _hurry = self.hurried();
         let mut number = 0;
         loop {
             match call() {
@@ -191,14 +191,29 @@ impl Client {
     }
 }
 
+/// Whether a first request that failed in this way has changed nothing: it was not sent, or refused as it was. What
+/// stands between here and the server knows less: a gateway that has waited too long, or a page where MLflow's
+/// answer should be, may hide work that was done.
+fn says_that_nothing_was_done(error: &RegistryError) -> bool {
+    !is_transient(error)
+        && match error {
+            RegistryError::Refused { status, code, .. } => {
+                code.is_some() || (300..500).contains(status)
+            }
+            RegistryError::Answer { .. } => false,
+            _ => true,
+        }
+}
+
 /// Whether the same request may well be answered properly a little later. MLflow's list of statuses
-/// (`mlflow/utils/request_utils.py`, `_TRANSIENT_FAILURE_RESPONSE_CODES`).
+/// (`mlflow/utils/request_utils.py`, `_TRANSIENT_FAILURE_RESPONSE_CODES`), and those by which gateways say that
+/// the server did not answer them (520 to 524).
 pub(super) fn is_transient(error: &RegistryError) -> bool {
     match error {
         RegistryError::Unreachable { is_permanent, .. } => !is_permanent,
         RegistryError::Answer { is_page, .. } => !is_page,
         RegistryError::Refused { status, .. } => {
-            matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+            matches!(status, 408 | 429 | 500 | 502 | 503 | 504 | 520..=524)
         }
         _ => false,
     }

@@ -113,7 +113,12 @@ fn without_userinfo(text: &str) -> String {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),
     };
-    format!("{scheme}{}", rest.rsplit_once('@').map_or(rest, |(_userinfo, host)| host))
+    let rest = rest.rsplit_once('@').map_or(rest, |(_userinfo, host)| host);
+    // What follows `?` may be a token.
+    match rest.split_once('?') {
+        Some((address, _)) => format!("{scheme}{address}?***"),
+        None => format!("{scheme}{rest}"),
+    }
 }
 
 #[cfg(test)]

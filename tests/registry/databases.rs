@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use detgate::registry::{Event, RegistryError, check_database, publish};
+use detgate::registry::{Event, RegistryError, check_before, publish};
 use serde_json::json;
 
 use crate::mlflow::mlflow_python;
@@ -122,7 +122,7 @@ fn a_database_of_mlflow_2_is_migrated_on_request_after_it_was_copied() {
     assert!(refused.contains("an older MLflow") && refused.contains("--migrate"), "{refused}");
 
     let mut settings = settings("sqlite:///mlflow.db", root.path(), &python);
-    assert!(check_database(&settings).is_err(), "said only after the evaluation");
+    assert!(check_before(&settings, "e").is_err(), "said only after the evaluation");
     settings.migrate = true;
     let backups = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&backups);
@@ -131,7 +131,7 @@ fn a_database_of_mlflow_2_is_migrated_on_request_after_it_was_copied() {
             told.lock().unwrap().push(backup.to_owned());
         }
     });
-    check_database(&settings).unwrap();
+    check_before(&settings, "e").unwrap();
     let publication = publication(root.path(), "old", "m");
     let registered = publish(&passed(), &publication, &settings).unwrap();
 
@@ -151,7 +151,7 @@ fn a_database_of_mlflow_2_is_migrated_on_request_after_it_was_copied() {
     // A second migration of the same schema writes over no copy.
     std::fs::write(&database, before).unwrap();
     let first = std::fs::read(backup).unwrap();
-    check_database(&settings).unwrap();
+    check_before(&settings, "e").unwrap();
     let copies = std::fs::read_dir(root.path()).unwrap().flatten();
     let copies = copies.filter(|entry| entry.path().extension().is_some_and(|end| end == "bak"));
     assert_eq!(copies.count(), 2);
@@ -175,7 +175,7 @@ fn a_migration_that_fails_leaves_the_database_as_it_was() {
 
     let mut settings = settings("sqlite:///mlflow.db", root.path(), &python);
     settings.migrate = true;
-    let text = check_database(&settings).unwrap_err().to_string();
+    let text = check_before(&settings, "e").unwrap_err().to_string();
 
     assert!(text.contains("as it was before") && text.contains(".bak"), "{text}");
     assert_eq!(schema(""), before);

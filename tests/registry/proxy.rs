@@ -14,6 +14,8 @@ pub(crate) enum Fault {
     Answer(&'static str),
     /// The server does what it is asked; the client gets no answer.
     LoseAnswer,
+    /// The server does what it is asked; the client gets this answer: what stands between makes one of its own.
+    Replace(&'static str),
     /// The server gets nothing, the client gets no answer.
     LoseRequest,
     /// The client gets no answer; the server gets the request after it has answered the next one of
@@ -129,13 +131,18 @@ impl<R: Fn(&str) -> Fault> Way<R> {
                 return server.shutdown(Shutdown::Both);
             }
             Fault::Delay(time) => std::thread::sleep(time),
-            Fault::None | Fault::LoseAnswer | Fault::CutAnswer | Fault::Host(_) => {}
+            Fault::None
+            | Fault::LoseAnswer
+            | Fault::Replace(_)
+            | Fault::CutAnswer
+            | Fault::Host(_) => {}
         }
         request.extend(body);
         let answer = self.ask(&request)?;
         self.deliver_held(&line)?;
         match fault {
             Fault::LoseAnswer => return Ok(()),
+            Fault::Replace(answer) => client.write_all(answer.as_bytes())?,
             Fault::CutAnswer => client.write_all(&answer[..answer.len() - answer.len() / 8 - 1])?,
             _ => client.write_all(&answer)?,
         }

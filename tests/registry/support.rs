@@ -302,6 +302,12 @@ impl RunningServer {
         reqwest::blocking::Client::new().post(url).json(body).send().unwrap().json().unwrap()
     }
 
+    pub(crate) fn delete(&self, path: &str, body: &Value) {
+        let url = format!("{}/api/2.0/mlflow/{path}", self.address);
+        let request = reqwest::blocking::Client::new().delete(url).json(body);
+        request.send().unwrap().error_for_status().unwrap();
+    }
+
     /// The numbers of a model's versions; empty where there is no such model.
     pub(crate) fn versions(&self, model: &str) -> Vec<String> {
         let filter = format!("name = '{model}'");

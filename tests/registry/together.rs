@@ -6,6 +6,7 @@ use std::sync::Barrier;
 use detgate::registry::{Registered, RegistryError, RegistrySettings, publish};
 
 use crate::mlflow::mlflow_python;
+use crate::proxy::{Fault, Proxy};
 use crate::support::{
     mlflow_pythons, passed, publication, running_server, runs_and_versions, settings,
 };
@@ -76,6 +77,30 @@ fn jobs_that_register_at_once_in_one_new_file_make_one_version() {
     assert!(runs.iter().all(|(status, _)| status == "FINISHED"), "{runs:?}");
 }
 
+/// A training run that goes on writes its next best checkpoint into the same file, which keeps its size.
+#[test]
+fn a_checkpoint_that_changes_on_its_way_is_not_registered() {
+    let Some(python) = mlflow_python() else {
+        return;
+    };
+    let server = running_server(&python);
+    let folder = tempfile::tempdir().unwrap();
+    let publication = publication(folder.path(), "swapped", "swapped");
+    let checkpoint = folder.path().join("best_model.pt");
+    let length = std::fs::metadata(&checkpoint).unwrap().len() as usize;
+    let proxy = Proxy::new(&server.address, move |line| {
+        if line.contains("runs/create") {
+            std::fs::write(&checkpoint, vec![0; length]).unwrap();
+        }
+        Fault::None
+    });
+    let settings = settings(&proxy.address, folder.path(), &python);
+    let error = publish(&passed(), &publication, &settings).unwrap_err().to_string();
+    assert!(error.contains("was replaced after the evaluation"), "{error}");
+    assert!(server.versions("swapped").is_empty());
+    assert_eq!(server.runs("swapped")[0].0, "FAILED");
+}
+
 #[test]
 fn the_same_results_of_the_same_checkpoint_are_recognised() {
     for python in mlflow_pythons() {
@@ -93,6 +118,13 @@ fn the_same_results_of_the_same_checkpoint_are_recognised() {
         assert!(first.is_new && !second.is_new);
         assert_eq!(second, Registered { is_new: false, aliases: Vec::new(), ..first.clone() });
         assert_eq!(server.runs("twice").len(), 1, "the second wrote something");
+        // Whatever ended the first before it gave the version its alias: the second does.
+        let alias = &first.aliases[0].alias;
+        let of_model = serde_json::json!({ "name": model, "alias": alias });
+        server.delete("registered-models/alias", &of_model);
+        let named = publish_it(false);
+        assert_eq!((named.is_new, &named.aliases), (false, &first.aliases));
+        assert_eq!(publish_it(false).aliases, []);
 
         let forced = publish_it(true);
         assert_eq!((forced.version.as_str(), forced.is_new), ("2", true));
