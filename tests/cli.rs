@@ -303,9 +303,8 @@ fn checkpoints_that_cannot_be_used_say_why() {
         "{sentence}"
     );
     let sentence = checkpoint("wrong_class_count.pt");
-    let expected =
-        "the checkpoint's box predictor has 91 classes, its class map 4 (background included)";
-    assert!(sentence.ends_with(expected), "{sentence}");
+    let expected = "the weights are for 91 classes, the class map names 4 (background included)";
+    assert!(sentence.contains(expected), "{sentence}");
 }
 
 #[test]

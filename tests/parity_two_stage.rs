@@ -160,8 +160,9 @@ fn roi_align_and_box_head() {
 
 #[test]
 fn end_to_end_at_least_as_close_to_float64_as_torchvision_itself() {
-    let mut closeness = Closeness::default();
+    let mut all = Closeness::default();
     for name in ALL {
+        let mut closeness = Closeness::default();
         let Case { fixture, model, .. } = Case::load(name);
         for (i, &(seed, width, height)) in fixture.index.images.iter().enumerate() {
             let ours = model.predict(&random::picture(seed, width, height)).unwrap();
@@ -169,8 +170,29 @@ fn end_to_end_at_least_as_close_to_float64_as_torchvision_itself() {
             let reference = fixture.references(&format!("end/{i}/float64"));
             closeness.add(&format!("{name} {i}"), (&ours, &theirs), &reference, 60);
         }
+        all.join(name, closeness);
     }
-    closeness.assert();
+    all.assert("all");
+}
+
+/// `extra_blocks=LastLevelP6P7` gives a pyramid of six levels, whose anchors no state dict holds.
+#[test]
+fn a_pyramid_with_retinanets_top_is_refused() {
+    let fixture = Fixture::load("resnet50_v2");
+    let model = fixture.model();
+    let mut weights = model.state_dict();
+    let width = model.fpn as usize;
+    for level in ["p6", "p7"] {
+        let name = |part: &str| format!("backbone.fpn.extra_blocks.{level}.{part}");
+        let zeros = |shape: &[usize]| {
+            let count = shape.iter().product();
+            detgate::checkpoint::Tensor::from_f32(shape, vec![0.0; count])
+        };
+        weights.insert(name("weight"), zeros(&[width, width, 3, 3]));
+        weights.insert(name("bias"), zeros(&[width]));
+    }
+    let error = FasterRcnn::new(&weights, &model.settings(), identity(model.classes)).unwrap_err();
+    assert!(error.to_string().contains("5") && error.to_string().contains("4"), "{error}");
 }
 
 /// Mask R-CNN and Keypoint R-CNN have the boxes of Faster R-CNN, and further heads.

@@ -76,6 +76,19 @@ fn killed_at_any_moment_it_loses_nothing_and_ends_with_the_same_report() {
     assert_eq!(written(&demo), expected);
 }
 
+/// Labels are kept as the model says them: what they mean is the project's.
+#[test]
+fn other_classes_are_no_reason_to_run_the_model_again() {
+    let demo = Demo::small();
+    assert_eq!(demo.eval(&[]).code(), 4);
+    let expected = written(&demo);
+    for classes in [&["--all-categories"][..], &[]] {
+        let again = demo.eval(classes);
+        assert!(again.stderr().contains("all 4 images from the cache"), "{}", again.stderr());
+    }
+    assert_eq!(written(&demo), expected);
+}
+
 #[test]
 fn a_signal_ends_it_in_order_and_the_next_run_goes_on() {
     let demo = Demo::whole();

@@ -12,10 +12,11 @@ mod tensor;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 
 use crate::files::failed;
 
@@ -106,9 +107,26 @@ pub fn newest(folder: &Path) -> Result<PathBuf, CheckpointError> {
 /// # Errors
 /// [`CheckpointError`], naming `path` and what is wrong with it.
 pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
-    let map = map(path).map_err(|error| CheckpointError::Read { path: path.to_owned(), error })?;
+    parsed(path, map)
+}
+
+/// As [`load`], with a copy of the whole file in memory: whoever writes to it while the weights are used changes nothing,
+/// and who cuts it short does not end this process.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_copied(path: &Path) -> Result<Checkpoint, CheckpointError> {
+    parsed(path, copied)
+}
+
+/// A file's bytes, or what is wrong with it.
+type Content = std::io::Result<Result<Arc<Mmap>, String>>;
+
+fn parsed(path: &Path, content: fn(&Path) -> Content) -> Result<Checkpoint, CheckpointError> {
+    let map =
+        content(path).map_err(|error| CheckpointError::Read { path: path.to_owned(), error })?;
     let parsed = map.and_then(|map| match safetensors::recognise(&map) {
-        true => Ok((without_module(safetensors::read(&map)?), None)),
+        true => Ok((without_wrappers(safetensors::read(&map)?), None)),
         false => parse(&Archive::read(map)?),
     });
     let (state_dict, classes) =
@@ -116,7 +134,32 @@ pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
     Ok(Checkpoint { path: path.to_owned(), state_dict, classes })
 }
 
-fn map(path: &Path) -> std::io::Result<Result<Arc<Mmap>, String>> {
+fn copied(path: &Path) -> Content {
+    let mut file = match opened(path)? {
+        Ok(file) => file,
+        Err(what) => return Ok(Err(what)),
+    };
+    let mut memory = MmapMut::map_anon(file.metadata()?.len() as usize)?;
+    if file.read_exact(&mut memory).is_err() {
+        return Ok(Err(
+            "became shorter while it was read; evaluate it again when it is complete".to_owned()
+        ));
+    }
+    Ok(Ok(Arc::new(memory.make_read_only()?)))
+}
+
+fn map(path: &Path) -> Content {
+    let file = match opened(path)? {
+        Ok(file) => file,
+        Err(what) => return Ok(Err(what)),
+    };
+    // SAFETY: the map is read only, and short-lived where weights are used ([`load_copied`]). A file that is cut short
+    // while its names are read would end the process.
+    Ok(Ok(Arc::new(unsafe { Mmap::map(&file)? })))
+}
+
+/// The file, if it is one and holds something.
+fn opened(path: &Path) -> std::io::Result<Result<File, String>> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
@@ -125,9 +168,7 @@ fn map(path: &Path) -> std::io::Result<Result<Arc<Mmap>, String>> {
     if metadata.len() == 0 {
         return Ok(Err("is empty; copy it again".to_owned()));
     }
-    // SAFETY: the map is read only. A file that is cut short while it is evaluated would end the
-    // process; there is no way to exclude that short of copying every checkpoint.
-    Ok(Ok(Arc::new(unsafe { Mmap::map(&file)? })))
+    Ok(Ok(file))
 }
 
 impl rebuild::Storages for Archive {
@@ -142,9 +183,10 @@ fn parse(archive: &Archive) -> Result<(StateDict, Option<ClassMap>), String> {
     let Value::Dict(entries) = pickle.value(pickle.root) else {
         return Err("holds no dict; save model.state_dict(), not the model".to_owned());
     };
-    if let Some(weights) = pickle.get(pickle.root, "model_state_dict") {
+    for key in WEIGHT_KEYS {
+        let Some(weights) = pickle.get(pickle.root, key) else { continue };
         let Value::Dict(entries) = pickle.value(weights) else {
-            return Err("has a \"model_state_dict\" that is no dict".to_owned());
+            return Err(format!("has a {key:?} that is no dict"));
         };
         return Ok((state_dict(&pickle, entries)?, class_map(&pickle)?));
     }
@@ -167,20 +209,25 @@ fn state_dict(pickle: &Pickle, entries: &[(Id, Id)]) -> Result<StateDict, String
         };
         tensors.insert(name.to_owned(), tensor.clone());
     }
-    Ok(without_module(tensors))
+    Ok(without_wrappers(tensors))
 }
 
-/// Takes off what `DataParallel` puts before every name.
-fn without_module(tensors: StateDict) -> StateDict {
-    let parallel = tensors.keys().all(|name| name.starts_with("module."));
-    match parallel {
-        true => tensors
-            .into_iter()
-            .map(|(name, tensor)| (name["module.".len()..].to_owned(), tensor))
-            .collect(),
-        false => tensors,
+/// Takes off what stands before every name: `DataParallel`'s and `torch.compile`'s, and the attribute of a Lightning
+/// module.
+fn without_wrappers(mut tensors: StateDict) -> StateDict {
+    let wrapper = |tensors: &StateDict| {
+        let all = |prefix: &&str| tensors.keys().all(|name| name.starts_with(*prefix));
+        ["module.", "_orig_mod.", "model."].into_iter().find(all).filter(|_| !tensors.is_empty())
+    };
+    while let Some(prefix) = wrapper(&tensors) {
+        let named = tensors.into_iter();
+        tensors = named.map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor)).collect();
     }
+    tensors
 }
+
+/// Under which key a checkpoint has its weights: the notebook's, that of torchvision's training script, Lightning's.
+const WEIGHT_KEYS: [&str; 3] = ["model_state_dict", "model", "state_dict"];
 
 const CLASS_KEYS: [&str; 3] = ["target_classes", "coco_to_internal", "internal_to_name"];
 
@@ -228,5 +275,24 @@ fn int(pickle: &Pickle, id: Id) -> Option<i64> {
         Value::Int(n) => Some(*n),
         Value::Str(text) => text.parse().ok(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_wrappers_put_before_every_name_is_taken_off() {
+        let of = |names: &[&str]| {
+            let one = Tensor::from_f32(&[1], vec![1.0]);
+            let all = names.iter().map(|name| (name.to_string(), one.clone())).collect();
+            without_wrappers(all).into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(of(&["module.a", "module.b.c"]), ["a", "b.c"]);
+        assert_eq!(of(&["model._orig_mod.a", "model._orig_mod.b"]), ["a", "b"]);
+        // A model with a part of that name keeps it.
+        assert_eq!(of(&["model.a", "b"]), ["b", "model.a"]);
+        assert!(of(&[]).is_empty());
     }
 }

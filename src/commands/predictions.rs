@@ -1,12 +1,13 @@
 //! What was found on each image: by the model now, by the model in an earlier run, or by another framework.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use detgate::config::{Config, Environment, OtherDetections};
 use detgate::dataset::{Dataset, ImageRecord};
-use detgate::detections::{ModelForm, coco_results};
+use detgate::detections::{Detection, ModelForm, coco_results};
 use detgate::gate::Provenance;
 use detgate::inference::cache::{Cache, FileIndex, Key, Stamp, digest};
 use detgate::inference::{self, ImageResult, resume};
@@ -66,8 +67,9 @@ fn from_model(
     let form = model.form();
     let facts = facts(&model, environment);
     let key = key(&facts, &provenance);
+    let labels = model.labels().cloned();
     let load = || {
-        let detector = model.load()?;
+        let detector = model.load_labels()?;
         // What was found by other weights must never be kept, nor reported, as found by these.
         ensure!(
             Stamp::of(&model_file).ok() == Some(stamp),
@@ -82,7 +84,21 @@ fn from_model(
         None => work.run(vec![None; dataset.images.len()], load, |_| ())?,
         Some(folder) => work.resume(&folder, key, load)?,
     };
-    Ok(Predictions { results, provenance, model_file, form, facts, elapsed: work.elapsed })
+    let results = results.into_iter().map(|result| Some(in_categories(result?, labels.as_ref())));
+    let (results, elapsed) = (results.collect(), work.elapsed);
+    Ok(Predictions { results, provenance, model_file, form, facts, elapsed })
+}
+
+/// What the model's labels mean in this project. They are kept as the model said them, so that other classes are no
+/// reason to run it again.
+fn in_categories(result: ImageResult, labels: Option<&BTreeMap<i64, i64>>) -> ImageResult {
+    let Some(labels) = labels else { return result };
+    let category = |mut detection: Detection| {
+        detection.category_id = *labels.get(&detection.category_id)?;
+        Some(detection)
+    };
+    let outcome = result.outcome.map(|found| found.into_iter().filter_map(category).collect());
+    ImageResult { outcome, ..result }
 }
 
 /// The model as it is found at this stamp: nothing put another file in its place meanwhile.
@@ -130,7 +146,8 @@ fn key(facts: &[(&'static str, String)], provenance: &Provenance) -> Key {
         ("model_blake3", provenance.checkpoint_blake3.clone()),
         ("engine", provenance.engine.clone()),
     ];
-    Key::new(facts.iter().cloned().chain(model)).called(&provenance.checkpoint)
+    let facts = facts.iter().filter(|(name, _)| *name != model::LABELS).cloned();
+    Key::new(facts.chain(model)).called(&provenance.checkpoint)
 }
 
 /// The images of an evaluation.
@@ -212,6 +229,12 @@ fn from_file(
     let path = &other.path;
     let read = coco_results::read(path)?;
     let by_image = read.by_image(&dataset.images);
+    if let Some(category) = read.only_unlisted(&dataset.categories) {
+        note(&format!(
+            "no detection in {} is of a class that is evaluated; the first is of category {category}",
+            path.display()
+        ));
+    }
     if !by_image.elsewhere.is_empty() && config.max_images.is_some() {
         // They may be on the images behind those that are evaluated.
         let all = eval::load_dataset(&Config { max_images: None, ..config.clone() }, false)?;
@@ -256,7 +279,7 @@ mod model {
     use detgate::detections::Detector;
 
     pub(super) type Boxed = Box<dyn Detector>;
-    pub(super) use detgate::model::Opened;
+    pub(super) use detgate::model::{LABELS, Opened};
 
     pub(super) fn open(config: &Config) -> anyhow::Result<Opened> {
         Ok(detgate::model::open(config)?)
@@ -266,12 +289,15 @@ mod model {
 /// As if there were no model anywhere.
 #[cfg(not(feature = "torch"))]
 mod model {
+    use std::collections::BTreeMap;
     use std::path::Path;
 
     use detgate::config::Config;
     use detgate::detections::{Detector, ModelForm};
 
     pub(super) type Boxed = Box<dyn Detector>;
+
+    pub(super) const LABELS: &str = "labels";
 
     pub(super) enum Opened {}
 
@@ -288,7 +314,11 @@ mod model {
             match *self {}
         }
 
-        pub(super) fn load(self) -> anyhow::Result<Boxed> {
+        pub(super) fn labels(&self) -> Option<&BTreeMap<i64, i64>> {
+            match *self {}
+        }
+
+        pub(super) fn load_labels(self) -> anyhow::Result<Boxed> {
             match self {}
         }
     }

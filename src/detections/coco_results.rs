@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Detection;
-use crate::dataset::{Bbox, ImageRecord};
+use crate::dataset::{Bbox, Category, ImageRecord};
 use crate::files::failed;
 use crate::json::{self, Cursor, Parsed, What};
 
@@ -96,6 +96,16 @@ impl Results {
     /// There is no detection.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The first detection's category where there are detections, and none of them is of one of `categories`.
+    pub fn only_unlisted(&self, categories: &[Category]) -> Option<i64> {
+        let listed = |detection: &Detection| {
+            categories.iter().any(|category| category.id == detection.category_id)
+        };
+        let mut all = self.pieces.iter().flat_map(|piece| &piece.detections);
+        let first = all.clone().next()?;
+        (!all.any(listed)).then_some(first.category_id)
     }
 
     /// Neighbours on the same image, in file order.

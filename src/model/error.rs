@@ -25,8 +25,8 @@ pub enum ModelError {
     /// No name says that this is a detector that detgate computes.
     #[error(
         "the state dict is of none of the detectors that detgate computes (torchvision's Faster R-CNN, RetinaNet, FCOS, \
-         ssd300_vgg16 and ssdlite320_mobilenet_v3_large), its names are those of {resembles}; export it with \
-         torch.jit.script and pass it with --torchscript"
+         ssd300_vgg16 and ssdlite320_mobilenet_v3_large), its names are those of {resembles}; evaluate what it \
+         found with --detections, or a TorchScript of it with --torchscript"
     )]
     Unknown {
         /// What it looks like, with an article.
@@ -84,8 +84,8 @@ pub enum ModelError {
     },
     /// The number of feature blocks is not that of MobileNetV3-Large.
     #[error(
-        "the backbone has {found} feature blocks, MobileNetV3-Large has {expected}; others can be exported with \
-         torch.jit.script and passed with --torchscript"
+        "the backbone has {found} feature blocks, MobileNetV3-Large has {expected}; evaluate what others \
+         found with --detections"
     )]
     MobileNet {
         /// Of `backbone.body`.
@@ -96,7 +96,7 @@ pub enum ModelError {
     /// The feature pyramid has another number of levels than the backbone has outputs.
     #[error(
         "the feature pyramid has {found} levels, expected {expected}; a pyramid of other levels (returned_layers) has \
-         anchors that no state dict holds: export the model with torch.jit.script and pass it with --torchscript"
+         anchors that no state dict holds: evaluate what it found with --detections"
     )]
     Levels {
         /// Of the checkpoint.
@@ -106,7 +106,8 @@ pub enum ModelError {
     },
     /// The checkpoint was made for another number of classes than its class map names.
     #[error(
-        "the checkpoint's box predictor has {found} classes, its class map {expected} (background included)"
+        "the weights are for {found} classes, the class map names {expected} (background included); correct the class map \
+         (labelmap.json, where the checkpoint holds none), or pass --all-categories"
     )]
     ClassCount {
         /// Classes of the box predictor, background included.
@@ -116,7 +117,7 @@ pub enum ModelError {
     },
     /// The class map names a class that the model cannot predict.
     #[error(
-        "the class map maps the label {label}, but the checkpoint's box predictor has the labels 1 to {last} \
+        "the class map maps the label {label}, but the weights are for the labels 1 to {last} \
          (0 is the background)"
     )]
     Label {

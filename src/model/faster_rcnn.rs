@@ -203,7 +203,10 @@ impl FasterRcnn {
         let weights = Weights::new(weights).computed_in(settings.precision)?;
         let eps = settings.norm_eps;
         let backbone = Backbone::load(&weights, eps)?;
-        check_levels(Fpn::levels(&weights), backbone.strides().len())?;
+        let expected = backbone.strides().len();
+        // RetinaNet's convolutions at the top are two levels where Faster R-CNN has one, which its anchors are made for.
+        let more = usize::from(weights.contains("backbone.fpn.extra_blocks.p6.weight"));
+        check_levels(Fpn::levels(&weights) + more, expected)?;
         let fpn = Fpn::load(&weights, &backbone.widths(), eps)?;
         let anchors = anchors(&backbone);
         let rpn = RpnHead::load(&weights, fpn.width(), anchors.per_place())?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::faster_rcnn::check_classes;
 use super::{
     Architecture, FasterRcnn, FasterRcnnSettings, ModelError, OneStage, OneStageSettings,
     TorchScriptDetector,
@@ -11,6 +12,9 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError, ClassMap};
 use crate::config::{Config, LabelKind, LabelMap, ModelSource, Precision};
 use crate::detections::{Detector, ModelForm};
 use crate::files::failed;
+
+/// The fact of what labels mean.
+pub const LABELS: &str = "labels";
 
 /// Why there is no detector.
 #[derive(Debug, thiserror::Error)]
@@ -78,10 +82,38 @@ enum Kind {
 }
 
 /// How a checkpoint's weights are computed with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Settings {
     FasterRcnn(FasterRcnnSettings),
     OneStage(Architecture, OneStageSettings),
+}
+
+impl Settings {
+    fn architecture(&self) -> Architecture {
+        match self {
+            Self::FasterRcnn(_) => Architecture::FasterRcnn,
+            Self::OneStage(architecture, _) => *architecture,
+        }
+    }
+
+    fn num_classes(&self) -> Option<usize> {
+        match self {
+            Self::FasterRcnn(settings) => settings.num_classes,
+            Self::OneStage(_, settings) => settings.num_classes,
+        }
+    }
+
+    /// Without the number of classes that the project has: it is checked, and changes nothing.
+    fn of_any_classes(&self) -> Self {
+        match self.clone() {
+            Self::FasterRcnn(settings) => {
+                Self::FasterRcnn(FasterRcnnSettings { num_classes: None, ..settings })
+            }
+            Self::OneStage(architecture, settings) => {
+                Self::OneStage(architecture, OneStageSettings { num_classes: None, ..settings })
+            }
+        }
+    }
 }
 
 /// Finds the model that `config` names, and reads as much of it as is needed to know its classes.
@@ -114,10 +146,11 @@ impl Opened {
     }
 
     /// Everything but the file's contents, the code and the machine that changes what the detector finds,
-    /// by name: what predictions that are kept depend on.
+    /// by name: what predictions that are kept depend on; and, as [`LABELS`], what its labels mean, on which they do
+    /// not.
     pub fn facts(&self) -> [(&'static str, String); 2] {
         let model = match &self.kind {
-            Kind::Checkpoint(_, settings) => format!("{settings:?}"),
+            Kind::Checkpoint(_, settings) => format!("{:?}", settings.of_any_classes()),
             Kind::TorchScript => "TorchScript".to_owned(),
         };
         let labels = match &self.labels {
@@ -127,7 +160,7 @@ impl Opened {
                 pairs.collect::<Vec<_>>().join(" ")
             }
         };
-        [("model", model), ("labels", labels)]
+        [("model", model), (LABELS, labels)]
     }
 
     /// What the file is of, and how images are given to it.
@@ -151,6 +184,31 @@ impl Opened {
         }
     }
 
+    /// The category id of each label; `None` where labels are category ids. A label without one is of a class that
+    /// nobody asked for.
+    pub fn labels(&self) -> Option<&BTreeMap<i64, i64>> {
+        self.labels.as_ref()
+    }
+
+    /// Loads the weights for a detector whose categories are its own labels: what they mean is [`Self::labels`]'.
+    ///
+    /// # Errors
+    /// [`LoadError`], naming the file.
+    pub fn load_labels(self) -> Result<Box<dyn Detector>, LoadError> {
+        let of_model = |error| LoadError::Model { path: self.path.clone(), error };
+        let labels = match &self.kind {
+            Kind::TorchScript => None,
+            Kind::Checkpoint(checkpoint, settings) => {
+                let count = settings.architecture().num_classes(&checkpoint.state_dict);
+                let asked_for = self.labels.as_ref();
+                check_classes(count, settings.num_classes(), asked_for.unwrap_or(&BTreeMap::new()))
+                    .map_err(of_model)?;
+                Some((1..count as i64).map(|label| (label, label)).collect())
+            }
+        };
+        Self { labels, ..self }.load()
+    }
+
     /// Loads the weights.
     ///
     /// # Errors
@@ -158,7 +216,9 @@ impl Opened {
     pub fn load(self) -> Result<Box<dyn Detector>, LoadError> {
         let Self { path, kind, labels } = self;
         Ok(match kind {
-            Kind::Checkpoint(checkpoint, settings) => {
+            Kind::Checkpoint(_, settings) => {
+                // The one whose names were read is a view of a file that others may write to.
+                let checkpoint = checkpoint::load_copied(&path)?;
                 build(&checkpoint, &settings, labels.unwrap_or_default())
                     .map_err(|error| LoadError::Model { path, error })?
             }

@@ -35,7 +35,7 @@ pub use architecture::Architecture;
 pub use error::ModelError;
 pub use faster_rcnn::{FasterRcnn, FasterRcnnSettings};
 pub use layers::channels_last;
-pub use load::{LoadError, Opened, load, open};
+pub use load::{LABELS, LoadError, Opened, load, open};
 pub use one_stage::{OneStage, OneStageSettings};
 pub use threads::init_thread;
 pub use torchscript::TorchScriptDetector;

@@ -107,13 +107,22 @@ impl Closeness {
         self.score_ratios.push(ours.rms_score / theirs.rms_score);
     }
 
-    pub(crate) fn assert(&self) {
-        assert_eq!(self.pixel_ratios.len(), 100);
+    /// Of one model, and of several together, where the mean is sharper.
+    pub(crate) fn assert(&self, what: &str) {
         // A near-tie that rounding flips leaves two without a partner; whom it hits is chance.
         let flipped = self.flipped;
-        assert!(flipped.0 <= flipped.1 + 4, "{flipped:?} detections without a partner");
-        assert_not_above_one("pixels", &self.pixel_ratios);
-        assert_not_above_one("scores", &self.score_ratios);
+        assert!(flipped.0 <= flipped.1 + 4, "{what}: {flipped:?} detections without a partner");
+        assert_not_above_one(&format!("{what}: pixels"), &self.pixel_ratios);
+        assert_not_above_one(&format!("{what}: scores"), &self.score_ratios);
+    }
+
+    /// Takes over another model's images, after they were looked at by themselves.
+    pub(crate) fn join(&mut self, what: &str, model: Self) {
+        model.assert(what);
+        self.pixel_ratios.extend(model.pixel_ratios);
+        self.score_ratios.extend(model.score_ratios);
+        self.flipped.0 += model.flipped.0;
+        self.flipped.1 += model.flipped.1;
     }
 }
 
@@ -124,8 +133,11 @@ fn assert_not_above_one(what: &str, ratios: &[f64]) {
     let mean = logs.iter().sum::<f64>() / n;
     let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (n - 1.0);
     let spread = (variance / n).sqrt();
+    if std::env::var_os("PARITY_VERBOSE").is_some() {
+        eprintln!("{what}: {:.4} of the distance, spread {spread:.4}", mean.exp());
+    }
     // Were the noise itself wild, the comparison would say nothing.
-    assert!(spread < 0.05, "{what}: spread {spread}");
+    assert!(spread < 0.15, "{what}: spread {spread}");
     assert!(
         mean <= 3.0 * spread,
         "{what}: {} of torchvision's distance, spread {spread}",

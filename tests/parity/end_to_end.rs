@@ -6,8 +6,9 @@ use crate::random;
 
 #[test]
 fn end_to_end_at_least_as_close_to_float64_as_torchvision_itself() {
-    let mut closeness = Closeness::default();
+    let mut all = Closeness::default();
     for name in ALL {
+        let mut closeness = Closeness::default();
         let fixture = Fixture::load(name);
         let model = fixture.model().build();
         for (i, &(seed, width, height)) in fixture.index.images.iter().enumerate() {
@@ -16,6 +17,7 @@ fn end_to_end_at_least_as_close_to_float64_as_torchvision_itself() {
             let reference = fixture.references(&format!("end/{i}/float64"));
             closeness.add(&format!("{name} {i}"), (&ours, &theirs), &reference, 90);
         }
+        all.join(name, closeness);
     }
-    closeness.assert();
+    all.assert("all");
 }

@@ -88,14 +88,12 @@ fn a_wrong_class_count_is_said() {
     let text = FasterRcnn::new(&weights, &settings, identity(4)).unwrap_err().to_string();
     assert_eq!(
         text,
-        "the checkpoint's box predictor has 5 classes, its class map 4 (background included)"
+        "the weights are for 5 classes, the class map names 4 (background included); correct the class map \
+         (labelmap.json, where the checkpoint holds none), or pass --all-categories"
     );
     settings.num_classes = None;
     let text = FasterRcnn::new(&weights, &settings, identity(9)).unwrap_err().to_string();
-    assert!(
-        text.contains("maps the label 5, but the checkpoint's box predictor has the labels 1 to 4"),
-        "{text}"
-    );
+    assert!(text.contains("maps the label 5, but the weights are for the labels 1 to 4"), "{text}");
     settings.min_size = 0;
     let text = FasterRcnn::new(&weights, &settings, identity(5)).unwrap_err().to_string();
     assert_eq!(text, "min_size is 0, expected at least 1");

@@ -19,7 +19,7 @@ use super::bf16;
 use super::simd::{Isa, Kernel, MAX_LANES, Simd, run, run_pairs};
 
 /// Products that are added up before they are added to the rest.
-const DEPTH: usize = 256;
+const DEPTH: usize = 128;
 /// Vectors of a row that are computed together.
 pub(super) const VECTORS: usize = 2;
 /// Rows are taken in blocks whose input is at most so large that it stays in the second-level cache while

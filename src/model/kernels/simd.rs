@@ -24,8 +24,8 @@ pub enum Isa {
     Avx2,
     /// AVX-512 Foundation, 16 lanes.
     Avx512,
-    /// The same, but factors are rounded to bfloat16 and multiplied two at a time (AVX512_BF16): twice as fast and a
-    /// hundredth as exact. Only where it is asked for.
+    /// The same, but factors are rounded to bfloat16 and multiplied two at a time (AVX512_BF16): up to twice as
+    /// fast, with two decimal places. Only where it is asked for.
     Avx512Bf16,
 }
 
