@@ -42,6 +42,16 @@ fn a_driver_that_fails_is_no_verdict() {
     assert!(ran.stderr().contains("Ray did not run all shares"), "{}", ran.stderr());
 }
 
+/// 1 would be a verdict.
+#[test]
+fn what_is_printed_for_ray_ends_with_2_where_its_driver_fails() {
+    let demo = Demo::small();
+    let flags = ["launch", "ray", "--shards", "2", "--python", "false", "--dry-run"];
+    let script = demo.run(&flags).stdout();
+    let ended = std::process::Command::new("sh").args(["-c", &script]).status().unwrap();
+    assert_eq!(ended.code(), Some(2));
+}
+
 #[test]
 fn what_every_share_would_refuse_is_refused_at_once() {
     let demo = Demo::small();

@@ -1,16 +1,17 @@
 //! `detgate eval --shard`: the model on a share of the images, and what it found in a file for `detgate merge`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use detgate::config::{Config, Environment, ShardConfig};
 use detgate::dataset::Dataset;
 use detgate::inference::shards::{self, Facts, ShardFile, share};
 
 use super::predictions::{self, Predictions};
 use super::{interrupt, origin};
-use crate::{exit, say};
+use crate::{exit, note, say};
 
 pub(super) fn run(
     shard: &ShardConfig,
@@ -37,9 +38,7 @@ pub(super) fn run(
     facts.extend(facts_of_model(&found));
     let images = ids.zip(found.results.into_iter().flatten()).collect();
     ShardFile { shard: shard.shard, facts, images }.write(&shard.file)?;
-    let beside = shard.file.with_extension("timings.csv");
-    std::fs::write(&beside, timings)
-        .with_context(|| format!("cannot write {}", beside.display()))?;
+    keep_timings(&shard.file.with_extension("timings.csv"), &timings);
     say(&format!("shard {}: {all} images in {}\n", shard.shard, shard.file.display()))?;
     Ok(exit::PASSED)
 }
@@ -58,13 +57,28 @@ fn facts_of_model(found: &Predictions) -> Facts {
 
 /// Seconds of each image that the model ran on; they are beside the shard, not in it, so that a shard that is
 /// made again is the same.
-fn timings(ids: impl Iterator<Item = i64>, elapsed: &[Option<Duration>]) -> String {
+fn timings(ids: impl Iterator<Item = i64>, elapsed: &[Option<Duration>]) -> BTreeMap<i64, String> {
+    let seconds = |elapsed: Duration| format!("{:.4}", elapsed.as_secs_f64());
+    ids.zip(elapsed).filter_map(|(id, elapsed)| Some((id, seconds((*elapsed)?)))).collect()
+}
+
+/// Writes them, with those of an earlier run for images that came from the cache now. The shard is whole without.
+fn keep_timings(path: &Path, timings: &BTreeMap<i64, String>) {
+    let before = std::fs::read_to_string(path).unwrap_or_default();
+    let line = |line: &str| {
+        let (id, seconds) = line.split_once(',')?;
+        Some((id.parse::<i64>().ok()?, seconds.to_owned()))
+    };
+    let mut all: BTreeMap<i64, String> = before.lines().filter_map(line).collect();
+    all.extend(timings.iter().map(|(id, seconds)| (*id, seconds.clone())));
     let mut csv = "image_id,seconds\n".to_owned();
-    for (id, elapsed) in ids.zip(elapsed) {
-        if let Some(elapsed) = elapsed {
-            // Writing to a string cannot fail.
-            let _ = writeln!(csv, "{id},{:.4}", elapsed.as_secs_f64());
-        }
+    for (id, seconds) in all {
+        // Writing to a string cannot fail.
+        let _ = writeln!(csv, "{id},{seconds}");
     }
-    csv
+    let partial = path.with_extension("partial");
+    let written = std::fs::write(&partial, csv).and_then(|()| std::fs::rename(&partial, path));
+    if let Err(error) = written {
+        note(&format!("cannot write {}: {error}", path.display()));
+    }
 }

@@ -142,7 +142,7 @@ pub(super) fn variables(get: impl Fn(&str) -> Option<String>) -> Vec<(&'static s
 /// What the engine that started this process says.
 ///
 /// # Errors
-/// [`ConfigError::Shard`], where none or several say something, or what one says makes no sense.
+/// [`ConfigError::Shard`], where none says something, several say different things, or what one says makes no sense.
 pub(super) fn of_engine(variables: &[(&'static str, String)]) -> Result<Shard, ConfigError> {
     let get = |name: &str| {
         variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
@@ -154,6 +154,11 @@ pub(super) fn of_engine(variables: &[(&'static str, String)]) -> Result<Shard, C
     for engine in ENGINES.iter().filter(|engine| get(engine.variables[0]).is_some()) {
         said.push((engine.name, engine.shard(get)?));
     }
+    // Services say 1/1 of every job, and schedulers hand on what the submitting job was told.
+    if said.iter().any(|(_, shard)| shard.count() > 1) {
+        said.retain(|(_, shard)| shard.count() > 1);
+    }
+    said.dedup_by_key(|(_, shard)| *shard);
     match said[..] {
         [] => Err(ConfigError::Shard(
             "no variable of Slurm, Kubernetes, GitLab, Buildkite or CircleCI says which share this is: pass --shard I/N"
@@ -185,8 +190,9 @@ fn slurm<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Shard, ConfigError
         let (min, step) = (min?, step.unwrap_or(1).max(1));
         let steps = number(SLURM_ID)?.checked_sub(min)?;
         // A list such as 1,2,7 has no order that its tasks could know.
-        let is_even = max?.checked_sub(min)? / step + 1 == count? && steps.is_multiple_of(step);
-        Shard::new(steps / step + 1, count?).filter(|_| is_even)
+        let last = max?.checked_sub(min)? / step;
+        let is_even = last.checked_add(1)? == count? && steps.is_multiple_of(step);
+        Shard::new((steps / step).checked_add(1)?, count?).filter(|_| is_even)
     };
     let all = std::iter::once(SLURM_ID).chain(SLURM);
     shard().ok_or_else(|| senseless("Slurm", all.map(|name| (name, get(name)))))
@@ -224,6 +230,24 @@ mod tests {
             assert!(odd.parse::<Shard>().unwrap_err().contains("I from 1 to N"), "{odd}");
         }
         assert_eq!("auto".parse(), Ok(ShardFlag::Auto));
+    }
+
+    #[test]
+    fn engines_that_agree_or_say_one_of_one_are_no_contradiction() {
+        let circle = [("CIRCLE_NODE_INDEX", "0"), ("CIRCLE_NODE_TOTAL", "1")];
+        let gitlab = [("CI_NODE_INDEX", "3"), ("CI_NODE_TOTAL", "5")];
+        let pod = [("JOB_COMPLETION_INDEX", "2"), ("DETGATE_SHARDS", "5")];
+        assert_eq!(said(&[circle, gitlab].concat()), Ok("3/5".into()));
+        assert_eq!(said(&[gitlab, pod].concat()), Ok("3/5".into()));
+        assert_eq!(said(&[circle, gitlab, pod].concat()), Ok("3/5".into()));
+        assert_eq!(said(&circle), Ok("1/1".into()));
+        let huge = [
+            ("SLURM_ARRAY_TASK_ID", "4294967295"),
+            ("SLURM_ARRAY_TASK_MIN", "0"),
+            ("SLURM_ARRAY_TASK_MAX", "4294967295"),
+            ("SLURM_ARRAY_TASK_COUNT", "1"),
+        ];
+        assert!(said(&huge).unwrap_err().contains("Slurm does not say"));
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub(super) fn run(
     if dry_run {
         let words = [text(python)?, "-".to_owned(), job];
         let (driver, merge) = (shell(&words), shell(&work.merge));
-        say(&format!("{driver} <<'DRIVER' &&\n{DRIVER}DRIVER\n{merge}\n"))?;
+        // Python ends with 1 for whatever goes wrong, which would be taken for a verdict.
+        say(&format!("{driver} <<'DRIVER' || exit 2\n{DRIVER}DRIVER\n{merge}\n"))?;
         return Ok(exit::PASSED);
     }
     let driver = Command::new(python).args(["-c", DRIVER, &job]).status().with_context(|| {

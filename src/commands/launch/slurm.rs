@@ -7,13 +7,15 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::{Work, shell};
-use crate::{exit, say};
+use crate::{exit, note, say};
 
 /// How often Slurm is asked for the state of a job.
 const POLL: Duration = Duration::from_secs(2);
+/// How often it may not answer, one time after the other: five minutes.
+const PATIENCE: u32 = 150;
 
 pub(super) fn run(
     work: &Work,
@@ -21,25 +23,42 @@ pub(super) fn run(
     wait: bool,
     dry_run: bool,
 ) -> anyhow::Result<u8> {
+    for path in [&work.cwd, &work.folder] {
+        ensure!(
+            !path.display().to_string().contains(['"', '\n']),
+            "Slurm's scripts cannot name {}: rename the folder",
+            path.display()
+        );
+    }
     let array = array(work, options);
     if dry_run {
         let merge = merge(work, options, "ARRAY");
+        // Without its folder for logs Slurm ends a job without a word.
+        let folder = shell(&[work.folder.display().to_string()]);
         say(&format!(
-            "sbatch --parsable <<'SHARDS'\n{array}SHARDS\n\n# ARRAY: the number that the first one prints\n\
+            "mkdir -p {folder}\nsbatch --parsable <<'SHARDS'\n{array}SHARDS\n\n# ARRAY: the number that the first one prints\n\
              sbatch --parsable <<'MERGE'\n{merge}MERGE\n"
         ))?;
         return Ok(exit::PASSED);
     }
     let job = submit(&array)?;
     say(&format!("job {job}: {} shares\n", work.shards))?;
-    let behind = submit(&merge(work, options, &job))?;
-    let log = log(work, &format!("merge-{behind}"));
+    let behind = submit(&merge(work, options, &job)).inspect_err(|_| {
+        // Nobody would merge what it finds.
+        let ended = ask("scancel", &[&job]).is_ok();
+        note(&format!(
+            "job {job} {}",
+            if ended { "was ended" } else { "is running: end it with scancel" }
+        ));
+    })?;
+    let log = work.folder.join(format!("merge-{behind}.log"));
+    let log = log.display();
     say(&format!("job {behind}: merges them, and says what came of it in {log}\n"))?;
     if !wait {
         return Ok(exit::PASSED);
     }
     let code = wait_for(&behind)?;
-    say(&std::fs::read_to_string(&log).unwrap_or_default())?;
+    say(&std::fs::read_to_string(log.to_string()).unwrap_or_default())?;
     Ok(code)
 }
 
@@ -48,8 +67,21 @@ pub(super) fn run(
 /// # Errors
 /// Where it was cancelled: not even what it would have judged is there.
 fn wait_for(job: &str) -> anyhow::Result<u8> {
+    let mut unanswered = 0;
     loop {
-        let state = ask("scontrol", &["show", "job", "--oneliner", job])?;
+        let state = match ask("scontrol", &["show", "job", "--oneliner", job]) {
+            Ok(state) => state,
+            // A controller that is busy or starts again is no end.
+            Err(_) if unanswered < PATIENCE => {
+                unanswered += 1;
+                std::thread::sleep(POLL);
+                continue;
+            }
+            Err(error) => {
+                return Err(error.context(format!("cannot tell what became of job {job}")));
+            }
+        };
+        unanswered = 0;
         let field = |name: &str| {
             state.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
         };
@@ -73,8 +105,10 @@ fn wait_for(job: &str) -> anyhow::Result<u8> {
     }
 }
 
-fn log(work: &Work, name: &str) -> String {
-    work.folder.join(format!("{name}.log")).display().to_string()
+/// As Slurm reads it, for which `%` begins a pattern.
+fn log(work: &Work, pattern: &str) -> String {
+    let folder = work.folder.display().to_string().replace('%', "%%");
+    format!("{folder}/{pattern}.log")
 }
 
 fn array(work: &Work, options: &[String]) -> String {
@@ -85,7 +119,8 @@ fn array(work: &Work, options: &[String]) -> String {
         "--requeue".to_owned(),
         "--open-mode=append".to_owned(),
     ];
-    let command = shell(work.eval.iter().chain(&["--shard".to_owned(), "auto".to_owned()]));
+    // Not `auto`: the variables of whatever submits this are handed on to its tasks.
+    let command = format!("{} --shard \"$SLURM_ARRAY_TASK_ID/{shards}\"", shell(&work.eval));
     script("detgate-shards", &log(work, "shards-%A_%a"), &more, options, work, &command)
 }
 
@@ -124,7 +159,9 @@ fn ask(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
         .args(arguments)
         .output()
         .with_context(|| format!("cannot start {program}"))?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    ensure!(output.status.success(), "{program} says: {}", said(&output.stderr));
+    Ok(said(&output.stdout))
 }
 
 /// The number of the job that `sbatch` makes of a script.
