@@ -24,7 +24,11 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     let target = Target::of(flags, cwd)?;
     let config = Config::resolve_in(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
-    let dataset = load_dataset(&config, config.detections.is_none())?;
+    let mut dataset = load_dataset(&config)?;
+    // A share looks for its own images only.
+    if config.detections.is_none() && config.shard.is_none() {
+        find_images(&config, &mut dataset)?;
+    }
     // What is wrong with the rules is said before the long part.
     trial(&config, &dataset, dataset.images.iter().collect())?.check()?;
     if let Some(shard) = &config.shard {
@@ -131,7 +135,8 @@ fn with_images<'a>(images: &[Evaluated<'a>], dts: &'a [Cow<[Detection]>]) -> Vec
     std::iter::zip(images, dts).map(|((image, _), dts)| (*image, dts.as_ref())).collect()
 }
 
-pub(crate) fn load_dataset(config: &Config, with_images: bool) -> anyhow::Result<Dataset> {
+/// The annotations; where the images are is not asked.
+pub(crate) fn load_dataset(config: &Config) -> anyhow::Result<Dataset> {
     let classes = match config.all_categories {
         true => Classes::FromFile,
         false => Classes::Only(
@@ -140,11 +145,12 @@ pub(crate) fn load_dataset(config: &Config, with_images: bool) -> anyhow::Result
                 .collect(),
         ),
     };
-    let Config { ground_truth, images, max_images, .. } = config;
-    Ok(match with_images {
-        true => dataset::load(ground_truth, images, &classes, *max_images)?,
-        false => dataset::load_annotations(ground_truth, &classes, *max_images)?,
-    })
+    Ok(dataset::load_annotations(&config.ground_truth, &classes, config.max_images)?)
+}
+
+/// Every image of `dataset` has to be there.
+pub(crate) fn find_images(config: &Config, dataset: &mut Dataset) -> anyhow::Result<()> {
+    Ok(dataset::find_images(&mut dataset.images, &config.ground_truth, &config.images)?)
 }
 
 /// An image that was evaluated, and what was found on it.

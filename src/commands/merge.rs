@@ -26,7 +26,7 @@ pub(crate) fn run(flags: &MergeFlags, cwd: &Path, environment: &Environment) -> 
     let target = Target::of(flags, cwd)?;
     let config = Config::resolve_for_merge(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
-    let dataset = eval::load_dataset(&config, false)?;
+    let dataset = eval::load_dataset(&config)?;
     eval::trial(&config, &dataset, dataset.images.iter().collect())?.check()?;
     let kept = eval::require(&config, target.as_ref(), environment)?;
     let found = found(shards, &config, &dataset, flags.checkpoint.is_some())?;

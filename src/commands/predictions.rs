@@ -237,7 +237,7 @@ fn from_file(
     }
     if !by_image.elsewhere.is_empty() && config.max_images.is_some() {
         // They may be on the images behind those that are evaluated.
-        let all = eval::load_dataset(&Config { max_images: None, ..config.clone() }, false)?;
+        let all = eval::load_dataset(&Config { max_images: None, ..config.clone() })?;
         require_known(path, &read.by_image(&all.images))?;
     } else {
         require_known(path, &by_image)?;

@@ -10,7 +10,7 @@ use detgate::dataset::Dataset;
 use detgate::inference::shards::{self, Facts, ShardFile, share};
 
 use super::predictions::{self, Predictions};
-use super::{interrupt, origin};
+use super::{eval, interrupt, origin};
 use crate::{exit, note, say};
 
 pub(super) fn run(
@@ -23,7 +23,9 @@ pub(super) fn run(
     let mut facts = shards::facts_of_project(config, &dataset, origin::ENGINE);
     let mine = share(&dataset.images, shard.shard);
     let images = mine.iter().map(|&place| dataset.images[place].clone()).collect();
-    let dataset = Dataset { images, ..dataset };
+    let mut dataset = Dataset { images, ..dataset };
+    // Only now: a machine may have no other images, and there may be a million.
+    eval::find_images(config, &mut dataset)?;
     let found = predictions::obtain(config, &dataset, environment, quiet)?;
     let (all, ids) = (dataset.images.len(), dataset.images.iter().map(|image| image.id));
     let done = found.results.iter().flatten().count();

@@ -79,15 +79,27 @@ pub fn load(
     max_images: Option<usize>,
 ) -> Result<Dataset, DatasetError> {
     let mut dataset = load_annotations(path, classes, max_images)?;
-    let invalid = |what: String| DatasetError::Invalid { path: path.to_owned(), what };
-    for image in &mut dataset.images {
-        if image.file_name.is_empty() {
-            return Err(invalid(format!("image {} has no \"file_name\"; add one", image.id)));
-        }
-        image.path = images.join(&image.file_name);
-    }
-    require_files(&dataset.images, images)?;
+    find_images(&mut dataset.images, path, images)?;
     Ok(dataset)
+}
+
+/// Finds images of the annotation file `path` in `folder`: all of them, or the few that are wanted.
+///
+/// # Errors
+/// An image without a name, or that is not on disk.
+pub fn find_images(
+    images: &mut [ImageRecord],
+    path: &Path,
+    folder: &Path,
+) -> Result<(), DatasetError> {
+    for image in &mut *images {
+        if image.file_name.is_empty() {
+            let what = format!("image {} has no \"file_name\"; add one", image.id);
+            return Err(DatasetError::Invalid { path: path.to_owned(), what });
+        }
+        image.path = folder.join(&image.file_name);
+    }
+    require_files(images, folder)
 }
 
 /// As [`load`], where no image need exist.

@@ -15,7 +15,7 @@ mod voc;
 mod yolo;
 
 pub use format::{AnnotationFormat, annotations_format};
-pub use load::{Classes, DatasetError, load, load_annotations, read};
+pub use load::{Classes, DatasetError, find_images, load, load_annotations, read};
 pub use slices::{Slice, SliceError, check_names, groups, slices};
 pub use voc::load_voc;
 pub use yolo::load_yolo;
