@@ -29,7 +29,7 @@ judge() {
     target=(--target "origin/$BASE")
   fi
   local code=0
-  detgate merge --no-register "${target[@]}" "${flags[@]}" "$out"/shards/*.shard || code=$?
+  detgate merge --no-register "${target[@]}" "${flags[@]}" "$out/shards" || code=$?
   if [ ! -e reports/evaluation.json ]; then
     return "$code"
   fi
@@ -57,7 +57,7 @@ judge() {
 }
 
 register() {
-  detgate merge "${flags[@]}" "$out"/shards/*.shard
+  detgate merge "${flags[@]}" "$out/shards"
 }
 
 case "${1:-}" in

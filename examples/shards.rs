@@ -9,10 +9,10 @@ use anyhow::Context;
 use clap::Parser;
 use detgate::config::{Config, Environment, EvalFlags, ProjectFlags, Shard};
 use detgate::dataset::{self, Classes};
-use detgate::detections::coco_results;
+use detgate::detections::{ModelForm, coco_results};
 use detgate::inference::ImageResult;
 use detgate::inference::shards::{
-    CHECKPOINT, CHECKPOINT_BLAKE3, PROCESSOR, ShardFile, facts_of_project, share,
+    CHECKPOINT, CHECKPOINT_BLAKE3, FORM, PROCESSOR, ShardFile, facts_of_project, share,
 };
 
 #[derive(Parser)]
@@ -51,6 +51,7 @@ fn main() -> anyhow::Result<()> {
     for name in [CHECKPOINT, CHECKPOINT_BLAKE3, PROCESSOR] {
         facts.insert(name.to_owned(), "none: these are generated".to_owned());
     }
+    facts.insert(FORM.to_owned(), serde_json::to_string(&ModelForm::default())?);
     let found = coco_results::read(&arguments.results)?;
     let found = found.by_image(&dataset.images).images;
     for index in 1..=arguments.shards {

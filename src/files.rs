@@ -1,5 +1,6 @@
 //! The one way in which detgate writes files, and what to do where the system refuses one.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -27,6 +28,17 @@ pub(crate) fn failed(error: &io::Error) -> String {
 /// # Errors
 /// What the system said; the caller names the path.
 pub(crate) fn write_atomically(path: &Path, mut contents: impl Read) -> io::Result<()> {
+    write_atomically_with(path, |file| io::copy(&mut contents, file).map(drop))
+}
+
+/// As [`write_atomically`], what `write` puts into the file: contents that need not be in memory.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub(crate) fn write_atomically_with(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut builder = tempfile::Builder::new();
@@ -35,7 +47,7 @@ pub(crate) fn write_atomically(path: &Path, mut contents: impl Read) -> io::Resu
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
     let mut file = builder.tempfile_in(folder)?;
-    io::copy(&mut contents, file.as_file_mut())?;
+    write(file.as_file_mut())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())

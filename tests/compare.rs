@@ -448,6 +448,54 @@ fn what_is_not_counted_is_said() {
     assert_eq!(none.code(), 1);
 }
 
+/// As `metrics --dt` takes them.
+#[test]
+fn results_in_several_files_are_one_side() {
+    let files = Files::new(20, 3, 19);
+    let worse = files.without(1, 0.5);
+    let json = ["--format", "json", "--replicates", "200"];
+    let whole = files.compare(&worse, &json).json();
+    for (side, all) in [("baseline", &files.detections), ("candidate", &worse)] {
+        let (one, other) = all.split_at(all.len() / 3);
+        files.write_detections(&format!("{side}-1.json"), one);
+        files.write_detections(&format!("{side}-2.json"), other);
+    }
+    let run = |sides: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_detgate"));
+        command.args(["compare", "--gt", "gt.json"]).args(sides).args(json);
+        Ran(command.current_dir(files.folder.path()).output().unwrap())
+    };
+    let before = ["--baseline", "baseline-1.json", "baseline-2.json"];
+    let after = ["--candidate", "candidate-1.json", "--candidate", "candidate-2.json"];
+    let parts = run(&[&before[..], &after].concat());
+    assert_eq!(parts.code(), 1, "{}", parts.said());
+    let mut parts = parts.json();
+    assert_eq!(parts["checkpoint"]["checkpoint"], "candidate-1.json and 1 other");
+    let bytes = |name: &str| std::fs::read(files.path(name)).unwrap();
+    let both = blake3::hash(&[bytes("candidate-1.json"), bytes("candidate-2.json")].concat());
+    assert_eq!(parts["checkpoint"]["checkpoint_blake3"], both.to_hex().as_str());
+    // But for what the sides are called, it is the same report.
+    for key in ["checkpoint", "judgement"] {
+        assert!(whole[key].is_object(), "{key}");
+    }
+    parts["checkpoint"] = whole["checkpoint"].clone();
+    parts["judgement"]["baseline"] = whole["judgement"]["baseline"].clone();
+    assert_eq!(parts, whole);
+
+    let twice =
+        run(&["--baseline", "baseline.json", "--candidate", "candidate.json", "candidate.json"]);
+    assert_eq!(twice.code(), 2);
+    assert!(
+        twice.said().ends_with("candidate.json is named twice; name each file once\n"),
+        "{}",
+        twice.said()
+    );
+    let gone = run(&["--baseline", "baseline-1.json", "no.json", "--candidate", "candidate.json"]);
+    assert!(gone.code() == 2 && gone.said().contains("no.json"), "{}", gone.said());
+    // Both sides may well be the same.
+    assert_eq!(run(&["--baseline", "baseline.json", "--candidate", "baseline.json"]).code(), 0);
+}
+
 #[test]
 fn quiet_leaves_json_as_it_is() {
     let files = Files::new(5, 2, 15);

@@ -112,6 +112,9 @@ fn results_in_several_files_are_one() {
     }
     let missing = files.explained(&run(&["a.json", "none.json"]));
     assert!(missing.contains("none.json"), "{missing}");
+    // Every box would be there twice.
+    let twice = files.explained(&run(&["a.json", "b.json", "a.json"]));
+    assert_eq!(twice, "error: a.json is named twice; name each file once");
 }
 
 #[test]

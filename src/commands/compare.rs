@@ -1,4 +1,4 @@
-//! `detgate compare`: one results file judged against another, without a model.
+//! `detgate compare`: results files judged against others, without a model.
 
 use std::path::Path;
 
@@ -9,25 +9,27 @@ use detgate::matching::practical::PracticalParams;
 use detgate::report::{DataSummary, Report, terminal};
 
 use super::metrics::{ground_truth, note_unlisted, require_known_images, start_threads};
-use super::{origin, page};
+use super::{named, origin, page};
 use crate::{exit_code, note, say};
 
 /// Reads, evaluates both, judges, prints.
 pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
     let config = CompareConfig::resolve(flags, cwd)?;
+    named::require_once(&config.baseline)?;
+    named::require_once(&config.candidate)?;
     start_threads(config.threads)?;
     let (dataset, (before, after)) = rayon::join(
         || ground_truth(&config.gt, Default::default()),
         || {
             rayon::join(
-                || coco_results::read(&config.baseline),
-                || coco_results::read(&config.candidate),
+                || coco_results::read_all(&config.baseline),
+                || coco_results::read_all(&config.candidate),
             )
         },
     );
     let (dataset, before, after) = (dataset?, before?, after?);
     let (before, after) = (before.by_image(&dataset.images), after.by_image(&dataset.images));
-    let files = (config.baseline.display(), config.candidate.display());
+    let files = (named::paths(&config.baseline), named::paths(&config.candidate));
     require_known_images(&files.0, config.skip_unknown_images, &before)?;
     require_known_images(&files.1, config.skip_unknown_images, &after)?;
     let (before, after) = (before.on(&dataset.images), after.on(&dataset.images));
@@ -38,9 +40,9 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
     let mut fingerprint = Fingerprint::default();
     // Both sides are measured here and now, in the same way: what is compared is comparable.
     fingerprint.record_evaluation(&dataset, dataset.images.len(), practical);
-    let provenance = origin::provenance(&config.baseline)?;
+    let provenance = origin::provenance_of_results(&config.baseline)?;
     let baseline = Baseline {
-        name: config.baseline.display().to_string(),
+        name: files.0.clone(),
         fingerprint: &fingerprint,
         engine: &provenance.engine,
         digest: None,
@@ -50,7 +52,7 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
     let candidate = Snapshot {
         schema: gate::SCHEMA,
         fingerprint: fingerprint.clone(),
-        provenance: origin::provenance(&config.candidate)?,
+        provenance: origin::provenance_of_results(&config.candidate)?,
         recorded: Recorded::default(),
         detections_blake3: None,
         metrics: MetricTable::new(),

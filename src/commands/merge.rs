@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
-use detgate::checkpoint;
+use anyhow::{Context, anyhow, ensure};
+use detgate::checkpoint::{self, CheckpointError};
 use detgate::config::{Config, Environment, MergeFlags, ModelSource};
 use detgate::dataset::Dataset;
 use detgate::gate::Provenance;
@@ -14,7 +14,7 @@ use detgate::inference::shards::{
 use super::eval::Bar;
 use super::predictions::Predictions;
 use super::target::Target;
-use super::{eval, origin};
+use super::{eval, named, origin};
 use crate::note;
 
 /// The pipeline of `eval` from the end of inference on.
@@ -29,9 +29,42 @@ pub(crate) fn run(flags: &MergeFlags, cwd: &Path, environment: &Environment) -> 
     let dataset = eval::load_dataset(&config)?;
     eval::trial(&config, &dataset, dataset.images.iter().collect())?.check()?;
     let kept = eval::require(&config, target.as_ref(), environment)?;
-    let found = found(shards, &config, &dataset, flags.checkpoint.is_some())?;
+    let is_named = flags.checkpoint.is_some() || flags.torchscript.is_some();
+    let found = found(&files(shards)?, &config, &dataset, is_named)?;
     let bar = Bar { kept: kept.as_ref(), target: target.as_ref() };
     eval::conclude(&config, &dataset, bar, found, environment, flags.quiet)
+}
+
+/// The shards that are named, each by itself or with all that are in its folder.
+fn files(shards: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in shards {
+        match path.is_dir() {
+            true => files.extend(in_folder(path)?),
+            false => files.push(path.clone()),
+        }
+    }
+    named::require_once(&files)?;
+    Ok(files)
+}
+
+/// By their names, so that what is wrong is said of the same one each time.
+fn in_folder(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let unreadable = || format!("cannot list {}; change its permissions", folder.display());
+    let mut files = Vec::new();
+    for entry in folder.read_dir().with_context(unreadable)? {
+        let path = entry.with_context(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "shard") {
+            files.push(path);
+        }
+    }
+    ensure!(
+        !files.is_empty(),
+        "there is no *.shard file in {}; name the folder that `detgate eval --shard` has written to",
+        folder.display()
+    );
+    files.sort_unstable();
+    Ok(files)
 }
 
 fn found(
@@ -71,17 +104,29 @@ fn found(
 
 /// The file of the model that the shards were made with.
 fn model_file(config: &Config, provenance: &Provenance) -> anyhow::Result<PathBuf> {
+    let Provenance { checkpoint: made_with, checkpoint_blake3: digest, .. } = provenance;
+    let flag = match &config.model {
+        ModelSource::TorchScript(..) => "--torchscript",
+        ModelSource::Checkpoint(_) | ModelSource::Newest(_) => "--checkpoint",
+    };
+    let by_flag = format!("by {flag}, or leave it out with --no-register");
+    let absent =
+        |what: String| anyhow!("{what}; the shards were made with {made_with}: name it {by_flag}");
     let path = match &config.model {
         ModelSource::Checkpoint(path) | ModelSource::TorchScript(path, _) => path.clone(),
-        ModelSource::Newest(folder) => checkpoint::newest(folder)?,
+        ModelSource::Newest(folder) => checkpoint::newest(folder).map_err(|error| match error {
+            CheckpointError::None(folder) => {
+                absent(format!("there is no checkpoint to register in {}", folder.display()))
+            }
+            error => error.into(),
+        })?,
     };
-    let here = origin::provenance(&path)?.checkpoint_blake3;
+    let here = origin::provenance(&path).map_err(|error| absent(format!("{error:#}")))?;
+    let here = here.checkpoint_blake3;
     ensure!(
-        here == provenance.checkpoint_blake3,
-        "the shards were made with {} (BLAKE3 {}), {} is another model (BLAKE3 {here}); name the one they were made \
-         with by --checkpoint, or pass --no-register",
-        provenance.checkpoint,
-        provenance.checkpoint_blake3,
+        here == *digest,
+        "the shards were made with {made_with} (BLAKE3 {digest}), {} is another model (BLAKE3 {here}); name the one \
+         they were made with {by_flag}",
         path.display()
     );
     Ok(path)

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -19,6 +19,7 @@ use detgate::metrics::{self, per_image};
 use detgate::report::{self, MetricsReport, MetricsSubject, Numbers, metrics_text};
 use detgate::shown;
 
+use super::named;
 use crate::note;
 
 /// An image, and what was found on it.
@@ -32,6 +33,7 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
     Plan::new(&[], &params)?;
     wanted.as_ref().map(|wanted| DetailPlan::new(&[], wanted, &params)).transpose()?;
     note_undefined(&config, &params);
+    named::require_once(&config.dt)?;
     start_threads(config.threads)?;
     let mut clock = Clock { last: Instant::now(), enabled: config.timings };
     let (dataset, results) = rayon::join(
@@ -41,7 +43,7 @@ pub(crate) fn run(flags: &MetricsFlags, cwd: &Path) -> anyhow::Result<String> {
     let (dataset, results) = (dataset?, results?);
     clock.lap("parse");
     let by_image = results.by_image(&dataset.images);
-    let files = named(&config.dt);
+    let files = named::paths(&config.dt);
     require_known_images(&files, config.skip_unknown_images, &by_image)?;
     let views: Vec<View> =
         std::iter::zip(&dataset.images, by_image.images.iter().map(AsRef::as_ref)).collect();
@@ -111,15 +113,6 @@ fn evaluate(
     let settings = LvisParams { iou_thrs, rec_thrs, area_ranges, fixes };
     let metrics = lvis::evaluate(&dataset.categories, federation, views, &settings)?;
     Ok(Numbers::Lvis { settings, metrics })
-}
-
-/// What results files are called together.
-fn named(files: &[PathBuf]) -> String {
-    match files {
-        [] => String::new(),
-        [file] => file.display().to_string(),
-        [first, others @ ..] => format!("{} and {} others", first.display(), others.len()),
-    }
 }
 
 /// pycocotools stops there too: results and ground truth that do not belong together are a mistake.

@@ -10,6 +10,7 @@ pub(crate) mod launch;
 pub(crate) mod manual;
 pub(crate) mod merge;
 pub(crate) mod metrics;
+mod named;
 mod origin;
 mod page;
 mod partial;

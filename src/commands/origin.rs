@@ -1,18 +1,35 @@
 //! Where a run comes from: the checkpoint, the engine, the commit, the hour.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
 use detgate::gate::{Provenance, Recorded};
 
+use super::named;
+
 /// Digests the checkpoint and names the engine.
 pub(crate) fn provenance(model_file: &Path) -> anyhow::Result<Provenance> {
     let mut hasher = blake3::Hasher::new();
-    hasher
-        .update_mmap(model_file)
-        .with_context(|| format!("cannot read {}", model_file.display()))?;
+    digest(&mut hasher, model_file)?;
     Ok(provenance_of(model_file, &hasher.finalize()))
+}
+
+/// As [`provenance`], of results files that are one side together. Their digest is that of their bytes one file
+/// after the other, so that of one file is its own.
+pub(crate) fn provenance_of_results(files: &[PathBuf]) -> anyhow::Result<Provenance> {
+    let mut hasher = blake3::Hasher::new();
+    files.iter().try_for_each(|file| digest(&mut hasher, file))?;
+    Ok(Provenance {
+        checkpoint: named::together(files, file_name),
+        checkpoint_blake3: hasher.finalize().to_hex().to_string(),
+        engine: engine(&cpu()),
+    })
+}
+
+fn digest(hasher: &mut blake3::Hasher, file: &Path) -> anyhow::Result<()> {
+    hasher.update_mmap(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(())
 }
 
 /// As [`provenance`], of a file whose digest is known.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use detgate::config::{Config, Environment, ShardConfig};
 use detgate::dataset::Dataset;
 use detgate::inference::shards::{self, Facts, ShardFile, share};
+use detgate::report;
 
 use super::predictions::{self, Predictions};
 use super::{eval, interrupt, origin};
@@ -78,9 +79,7 @@ fn keep_timings(path: &Path, timings: &BTreeMap<i64, String>) {
         // Writing to a string cannot fail.
         let _ = writeln!(csv, "{id},{seconds}");
     }
-    let partial = path.with_extension("partial");
-    let written = std::fs::write(&partial, csv).and_then(|()| std::fs::rename(&partial, path));
-    if let Err(error) = written {
+    if let Err(error) = report::write(path, &csv) {
         note(&format!("cannot write {}: {error}", path.display()));
     }
 }

@@ -7,15 +7,15 @@ use super::{
     CompareFlags, CompareFormat, ConfigError, GateConfig, GateFlags, ProjectFlags, settings, unit,
 };
 
-/// Two results files, and how to judge one against the other.
+/// The results files of two sides, and how to judge one against the other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompareConfig {
     /// Ground truth.
     pub gt: PathBuf,
     /// What is compared with.
-    pub baseline: PathBuf,
+    pub baseline: Vec<PathBuf>,
     /// What is judged.
-    pub candidate: PathBuf,
+    pub candidate: Vec<PathBuf>,
     /// How.
     pub gate: GateConfig,
     /// The practical protocol's least score.
@@ -45,8 +45,8 @@ impl CompareConfig {
         let (gate, (score_thr, iou_thr)) = policy_settings(policy.as_deref(), &flags.gate, cwd)?;
         Ok(Self {
             gt: cwd.join(&flags.gt),
-            baseline: cwd.join(&flags.baseline),
-            candidate: cwd.join(&flags.candidate),
+            baseline: flags.baseline.iter().map(|path| cwd.join(path)).collect(),
+            candidate: flags.candidate.iter().map(|path| cwd.join(path)).collect(),
             gate,
             score_thr,
             iou_thr,

@@ -174,7 +174,7 @@ pub struct EvalFlags {
     /// Kubernetes, GitLab, Buildkite or CircleCI say; `detgate merge` judges all shares together
     #[arg(long, value_name = "I/N", conflicts_with = "detections")]
     pub shard: Option<ShardFlag>,
-    /// Where the share goes [default: reports/shards/I-of-N.shard]
+    /// Where the share goes [default: reports/shards/of-N/I-of-N.shard]
     #[arg(long, value_name = "FILE", requires = "shard")]
     pub shard_file: Option<PathBuf>,
     /// Where the JSON report goes
@@ -222,7 +222,7 @@ pub struct EvalFlags {
     mut_arg("shard_file", |arg| arg.hide(true))
 )]
 pub struct MergeFlags {
-    /// The files that `eval --shard` has written, in any order
+    /// The files that `eval --shard` has written, in any order; a folder stands for all its *.shard files
     #[arg(required = true, value_name = "SHARD")]
     pub shards: Vec<PathBuf>,
     #[command(flatten)]
@@ -512,12 +512,13 @@ pub struct CompareFlags {
     /// Ground truth: a COCO file (also .gz or .zst), a YOLO or Pascal VOC folder
     #[arg(long, value_name = "PATH")]
     pub gt: PathBuf,
-    /// The detections that are compared with: a COCO results file (also .gz or .zst)
-    #[arg(long, value_name = "FILE")]
-    pub baseline: PathBuf,
-    /// The detections that are judged
-    #[arg(long, value_name = "FILE")]
-    pub candidate: PathBuf,
+    /// The detections that are compared with: COCO results files (also .gz or .zst), together those of all
+    /// images
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub baseline: Vec<PathBuf>,
+    /// The detections that are judged, likewise
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub candidate: Vec<PathBuf>,
     /// A detgate.toml whose tables gate and practical hold [default: the defaults]
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,

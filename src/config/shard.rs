@@ -1,7 +1,7 @@
 //! Which share of the images a machine evaluates: what the user says, or what the engine that started it says.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -35,9 +35,21 @@ impl Shard {
         self.count
     }
 
+    /// Where the files of `count` shares are in the project, unless the user says otherwise. `merge` takes a
+    /// folder, so shares of another number, from an earlier evaluation, are in another one.
+    pub fn usual_folder(count: u32) -> PathBuf {
+        format!("reports/shards/of-{count}").into()
+    }
+
     /// Where its file is in the project, unless the user says otherwise.
     pub fn usual_file(self) -> PathBuf {
-        format!("reports/shards/{}-of-{}.shard", self.index, self.count).into()
+        Self::usual_folder(self.count).join(format!("{}-of-{}.shard", self.index, self.count))
+    }
+
+    /// Which share a file has the usual name of.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let (index, count) = path.file_stem()?.to_str()?.split_once("-of-")?;
+        Self::new(index.parse().ok()?, count.parse().ok()?)
     }
 }
 
@@ -230,6 +242,15 @@ mod tests {
             assert!(odd.parse::<Shard>().unwrap_err().contains("I from 1 to N"), "{odd}");
         }
         assert_eq!("auto".parse(), Ok(ShardFlag::Auto));
+    }
+
+    #[test]
+    fn a_file_of_the_usual_name_tells_its_share() {
+        let shard = Shard { index: 3, count: 8 };
+        assert_eq!(Shard::of_file(&shard.usual_file()), Some(shard));
+        for odd in ["x.shard", "9-of-8.shard", "3-of-8-of-9.shard", "a-of-b.shard", ""] {
+            assert_eq!(Shard::of_file(Path::new(odd)), None, "{odd}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -312,10 +312,12 @@ pub fn write<'a>(
     path: &Path,
     images: impl IntoIterator<Item = (i64, &'a [Detection])>,
 ) -> Result<(), ResultsError> {
-    let io = |error| ResultsError::Io { action: "write", path: path.to_owned(), error };
-    let mut text = Vec::new();
-    write_to(&mut text, images).map_err(io)?;
-    crate::files::write_atomically(path, &text[..]).map_err(io)
+    let written = crate::files::write_atomically_with(path, |file| {
+        let mut out = BufWriter::new(file);
+        write_to(&mut out, images)?;
+        out.flush()
+    });
+    written.map_err(|error| ResultsError::Io { action: "write", path: path.to_owned(), error })
 }
 
 /// A results file in memory, packed with Zstandard. Equal detections give equal bytes.

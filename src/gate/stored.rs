@@ -7,6 +7,7 @@
 //! Deliberately absent: any choice of when to write; that is the caller's.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::{GateError, Snapshot};
@@ -94,12 +95,13 @@ pub fn path(baseline: &Path, digest: &str) -> PathBuf {
 pub fn read(baseline: &Path, snapshot: &Snapshot) -> Result<Option<Results>, GateError> {
     let Some(digest) = &snapshot.detections_blake3 else { return Ok(None) };
     let path = path(baseline, digest);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
+    let mut hasher = blake3::Hasher::new();
+    match File::open(&path).and_then(|file| hasher.update_reader(file).map(drop)) {
+        Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(GateError::Io { action: "read", path, error }),
-    };
-    if blake3::hash(&bytes).to_hex().as_str() != digest {
+    }
+    if hasher.finalize().to_hex().as_str() != digest {
         return Err(GateError::ForeignDetections { path });
     }
     Ok(Some(coco_results::read(&path)?))

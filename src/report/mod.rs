@@ -344,7 +344,7 @@ fn sources(report: &Report) -> Vec<(String, String)> {
     facts.into_iter().chain(fingerprint.map(|(n, fact)| (n.clone(), fact.clone()))).collect()
 }
 
-/// Writes a report whole or not at all, making its folder if need be.
+/// Writes a report, or what belongs to one, whole or not at all, making its folder if need be.
 ///
 /// # Errors
 /// What the system said; the caller names the path.

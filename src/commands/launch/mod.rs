@@ -60,10 +60,7 @@ impl Work {
         config.notices.iter().for_each(|notice| note(notice));
         let detgate = std::env::current_exe().context("cannot tell where detgate is")?;
         let detgate = text(&detgate)?;
-        let folder = config.root.join("reports/shards");
-        let all = (1..=*shards).filter_map(|index| Shard::new(index, *shards));
-        let files = all.map(|shard| text(&config.root.join(shard.usual_file())));
-        let files = files.collect::<anyhow::Result<Vec<_>>>()?;
+        let folder = config.root.join(Shard::usual_folder(*shards));
         let command = |name: &str| [vec![detgate.clone(), name.to_owned()], eval.clone()].concat();
         let workers = match flags.workers {
             Some(_) => Vec::new(),
@@ -82,9 +79,10 @@ impl Work {
             shards: *shards,
             cpus: *cpus,
             cwd: cwd.to_owned(),
-            folder,
             eval: [command("eval"), project.clone(), workers].concat(),
-            merge: [command("merge"), project, files].concat(),
+            // As files, a hundred thousand shards would be too long for a command line.
+            merge: [command("merge"), project, vec![text(&folder)?]].concat(),
+            folder,
         })
     }
 }

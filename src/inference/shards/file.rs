@@ -22,7 +22,7 @@ use crate::config::Shard;
 use crate::files::{failed, write_atomically};
 
 const TITLE: &str = "detgate shard ";
-const VERSION: &str = "1";
+const FIRST_LINE: &str = "detgate shard 1\n";
 const CONTEXT: &str = "detgate shard, version 1";
 const CHECK: usize = blake3::OUT_LEN;
 
@@ -63,17 +63,17 @@ pub enum ShardError {
         path: PathBuf,
     },
     /// Bits were lost.
-    #[error("{} is damaged or cut off; write it again{}", path.display(), again(*shard))]
+    #[error("{} is damaged or cut off; write it again with `detgate eval --shard {} --shard-file {}`", path.display(), number(*shard), path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What it says that it is, if that is legible.
+        /// Which share its name says that it is, else its contents, if they are legible.
         shard: Option<Shard>,
     },
 }
 
-fn again(shard: Option<Shard>) -> String {
-    shard.map_or_else(String::new, |shard| format!(" with `detgate eval --shard {shard}`"))
+fn number(shard: Option<Shard>) -> String {
+    shard.map_or_else(|| "I/N".to_owned(), |shard| shard.to_string())
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,7 +96,7 @@ impl ShardFile {
     fn bytes(&self) -> io::Result<Vec<u8>> {
         let images = self.images.iter().map(|(id, _)| *id).collect();
         let header = Header { shard: self.shard, facts: self.facts.clone(), images };
-        let mut bytes = format!("{TITLE}{VERSION}\n").into_bytes();
+        let mut bytes = FIRST_LINE.as_bytes().to_vec();
         serde_json::to_writer(&mut bytes, &header)?;
         bytes.push(b'\n');
         let key = key(&bytes);
@@ -126,15 +126,19 @@ impl ShardFile {
             match problem {
                 Problem::Foreign => ShardError::Foreign { path },
                 Problem::Version => ShardError::Version { path },
-                Problem::Damaged(shard) => ShardError::Damaged { path, shard },
+                Problem::Damaged(shard) => {
+                    ShardError::Damaged { shard: Shard::of_file(&path).or(shard), path }
+                }
             }
         })
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, Problem> {
-        let version = bytes.strip_prefix(TITLE.as_bytes()).ok_or(Problem::Foreign)?;
-        let rest = version.strip_prefix(VERSION.as_bytes()).ok_or(Problem::Version)?;
-        let rest = rest.strip_prefix(b"\n").ok_or(Problem::Version)?;
+        let rest = bytes.strip_prefix(FIRST_LINE.as_bytes()).ok_or_else(|| match () {
+            () if FIRST_LINE.as_bytes().starts_with(bytes) => Problem::Damaged(None),
+            () if bytes.starts_with(TITLE.as_bytes()) => Problem::Version,
+            () => Problem::Foreign,
+        })?;
         let end = rest.iter().position(|&byte| byte == b'\n').ok_or(Problem::Damaged(None))?;
         let header: Option<Header> = serde_json::from_slice(&rest[..end]).ok();
         let damaged = || Problem::Damaged(header.as_ref().map(|header| header.shard));
@@ -229,7 +233,11 @@ mod tests {
             ShardFile::read(&path).unwrap_err().to_string()
         };
         let whole = shard().bytes().unwrap();
-        assert!(said(&whole[..whole.len() - 1]).contains("with `detgate eval --shard 2/3`"));
+        let again = format!("with `detgate eval --shard 2/3 --shard-file {}`", path.display());
+        assert!(said(&whole[..whole.len() - 1]).ends_with(&again));
+        for cut in [0, 5, 15] {
+            assert!(said(&whole[..cut]).contains("cut off; write it again"), "{cut}");
+        }
         assert!(said(b"{}").contains("is no shard"));
         assert!(said(b"detgate shard 2\n").contains("another version"));
         let gone = ShardFile::read(&folder.path().join("none")).unwrap_err().to_string();

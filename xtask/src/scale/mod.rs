@@ -80,7 +80,7 @@ impl Demo {
     }
 
     fn shard(&self, index: usize) -> PathBuf {
-        self.folder.join(format!("reports/shards/{index}-of-{SHARES}.shard"))
+        self.folder.join(format!("reports/shards/of-{SHARES}/{index}-of-{SHARES}.shard"))
     }
 
     /// As if nothing had ever been evaluated.
