@@ -6,10 +6,9 @@
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-export PATH="$here:$PATH"
-export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export PATH="$here/bin:$PATH"
 # Artifacts lose the permission.
-chmod +x "$here/detgate"
+chmod +x "$here/bin/detgate"
 out="$PWD"
 cd "project/${PROJECT:-.}"
 

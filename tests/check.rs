@@ -40,8 +40,8 @@ mod steps {
             workspace.git("", &["clone", "--quiet", "origin", "project"]);
             workspace.git("project", &["checkout", "--quiet", "-b", "change"]);
             let dist = workspace.path("dist");
-            std::fs::create_dir(&dist).unwrap();
-            std::fs::copy(env!("CARGO_BIN_EXE_detgate"), dist.join("detgate")).unwrap();
+            std::fs::create_dir_all(dist.join("bin")).unwrap();
+            std::fs::copy(env!("CARGO_BIN_EXE_detgate"), dist.join("bin/detgate")).unwrap();
             std::fs::copy(ci("check.sh"), dist.join("check.sh")).unwrap();
             workspace
         }
@@ -107,7 +107,7 @@ mod steps {
         let bless = |reason: &str, checkpoint: &str| {
             let project = workspace.path("project");
             let run = |arguments: &[&str]| {
-                let mut command = Command::new(workspace.path("dist/detgate"));
+                let mut command = Command::new(workspace.path("dist/bin/detgate"));
                 command.args(arguments).current_dir(&project).env_remove("CI");
                 command.env("DETGATE_CACHE_DIR", workspace.path("cache"));
                 command.output().unwrap()

@@ -162,6 +162,59 @@ fn a_registered_version_can_be_the_baseline() {
     assert_eq!(absent.status.code(), Some(4), "{}", said(&absent));
 }
 
+/// What was registered once can be judged again, by its name alone.
+#[test]
+fn a_registered_version_can_be_the_checkpoint() {
+    let Some(python) = mlflow_python() else { return };
+    let demo = Demo::whole();
+    let judged = |checkpoint: &str| {
+        let output = eval(&demo, &python, &["--no-register", "--checkpoint", checkpoint]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said, std::fs::read(demo.path("reports/evaluation.json")).unwrap())
+    };
+    let absent = eval(&demo, &python, &["--checkpoint", "models:/detgate_demo/1"]);
+    let said = String::from_utf8_lossy(&absent.stderr).into_owned();
+    assert_eq!(absent.status.code(), Some(2));
+    assert!(said.contains("there is no models:/detgate_demo/1"), "{said}");
+
+    assert_eq!(eval(&demo, &python, &[]).status.code(), Some(0));
+    let (code, _, by_file) = judged("models/local_checkpoints/best_demo.pt");
+    assert_eq!(code, Some(0));
+    std::fs::remove_dir_all(demo.path("models/local_checkpoints")).unwrap();
+    let (code, said, by_name) = judged("models:/detgate_demo@candidate");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("models:/detgate_demo@candidate is version 1, whose checkpoint is"),
+        "{said}"
+    );
+    assert!(by_name == by_file, "the report is not that of the file");
+
+    // What is there is downloaded again only where it is not what was registered.
+    let kept = demo.path("reports/models/detgate_demo-1/best_demo.pt");
+    let bytes = std::fs::read(&kept).unwrap();
+    std::fs::write(&kept, b"something else").unwrap();
+    assert_eq!(judged("models:/detgate_demo/1").0, Some(0));
+    assert!(std::fs::read(&kept).unwrap() == bytes);
+    let stored = ask_mlflow(
+        &demo,
+        &python,
+        "import mlflow; from urllib.parse import urlparse; c = mlflow.MlflowClient(); \
+         r = c.get_model_version('detgate_demo', '1').run_id; \
+         print(urlparse(c.get_run(r).info.artifact_uri).path)",
+    );
+    let stored = Path::new(&stored).join("model_ckpt/best_demo.pt");
+    std::fs::write(stored, b"not what was registered").unwrap();
+    assert_eq!(judged("models:/detgate_demo/1").0, Some(0), "nothing was to be downloaded");
+    std::fs::remove_file(&kept).unwrap();
+    let (code, said, _) = judged("models:/detgate_demo/1");
+    assert_eq!(code, Some(2));
+    assert!(said.contains("was registered with BLAKE3") && !kept.exists(), "{said}");
+
+    let (code, said, _) = judged("models:/detgate_demo");
+    assert_eq!(code, Some(2));
+    assert!(said.contains("models:/NAME@ALIAS or models:/NAME/VERSION"), "{said}");
+}
+
 /// From the first champion to the one that another job put in its place meanwhile.
 #[test]
 fn the_champion_moves_only_to_what_was_compared_with_it() {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use memmap2::{Mmap, MmapMut};
 
+use crate::config::ModelReference;
 use crate::files::failed;
 
 pub use tensor::{Dtype, StateDict, Tensor};
@@ -37,6 +38,9 @@ pub enum CheckpointError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The checkpoint of a registered version, which the caller has to download first.
+    #[error("{0} was not downloaded")]
+    Registered(ModelReference),
     /// There is no checkpoint to choose.
     #[error("no best_*.pt or best_*.safetensors in {}; train a model, or pass --checkpoint", .0.display())]
     None(PathBuf),

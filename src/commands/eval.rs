@@ -16,14 +16,15 @@ use detgate::report::{self, DataSummary, Report, SkippedImage, terminal};
 use super::baseline::{self, Kept};
 use super::predictions::{self, Predictions};
 use super::target::Target;
-use super::{bless, origin, page, partial, register, shard};
+use super::{bless, origin, page, partial, register, registered, shard};
 use crate::{exit_code, note, say};
 
 /// The pipeline.
 pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> anyhow::Result<u8> {
     let target = Target::of(flags, cwd)?;
-    let config = Config::resolve_in(environment, flags, cwd)?;
+    let mut config = Config::resolve_in(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
+    registered::provide(&mut config, environment)?;
     let mut dataset = load_dataset(&config)?;
     // A share looks for its own images only.
     if config.detections.is_none() && config.shard.is_none() {

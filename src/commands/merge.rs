@@ -14,7 +14,7 @@ use detgate::inference::shards::{
 use super::eval::Bar;
 use super::predictions::Predictions;
 use super::target::Target;
-use super::{eval, named, origin};
+use super::{eval, named, origin, registered};
 use crate::note;
 
 /// The pipeline of `eval` from the end of inference on.
@@ -24,8 +24,9 @@ pub(crate) fn run(flags: &MergeFlags, cwd: &Path, environment: &Environment) -> 
     ensure!(flags.detections.is_none(), "merge takes shards: leave --detections out");
     ensure!(flags.shard.is_none(), "merge takes all shards: leave --shard out");
     let target = Target::of(flags, cwd)?;
-    let config = Config::resolve_for_merge(environment, flags, cwd)?;
+    let mut config = Config::resolve_for_merge(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
+    registered::provide(&mut config, environment)?;
     let dataset = eval::load_dataset(&config)?;
     eval::trial(&config, &dataset, dataset.images.iter().collect())?.check()?;
     let kept = eval::require(&config, target.as_ref(), environment)?;
@@ -107,7 +108,9 @@ fn model_file(config: &Config, provenance: &Provenance) -> anyhow::Result<PathBu
     let Provenance { checkpoint: made_with, checkpoint_blake3: digest, .. } = provenance;
     let flag = match &config.model {
         ModelSource::TorchScript(..) => "--torchscript",
-        ModelSource::Checkpoint(_) | ModelSource::Newest(_) => "--checkpoint",
+        ModelSource::Checkpoint(_) | ModelSource::Registered(_) | ModelSource::Newest(_) => {
+            "--checkpoint"
+        }
     };
     let by_flag = format!("by {flag}, or leave it out with --no-register");
     let absent =
@@ -120,6 +123,9 @@ fn model_file(config: &Config, provenance: &Provenance) -> anyhow::Result<PathBu
             }
             error => error.into(),
         })?,
+        ModelSource::Registered(reference) => {
+            return Err(CheckpointError::Registered(reference.clone()).into());
+        }
     };
     let here = origin::provenance(&path).map_err(|error| absent(format!("{error:#}")))?;
     let here = here.checkpoint_blake3;

@@ -16,6 +16,7 @@ mod page;
 mod partial;
 mod predictions;
 mod register;
+mod registered;
 pub(crate) mod registry;
 pub(crate) mod report;
 mod shard;

@@ -116,7 +116,7 @@ pub struct EvalFlags {
     /// Judge by the rules and the baseline of another commit, such as origin/main: what a check on pull requests needs
     #[arg(long, value_name = "COMMIT", conflicts_with = "baseline")]
     pub target: Option<String>,
-    /// The checkpoint [default: the newest best_*.pt or .safetensors in models/local_checkpoints]
+    /// The checkpoint: a file, or that of a registered version as models:/NAME/VERSION [default: the newest best_*.pt or .safetensors in models/local_checkpoints]
     #[arg(long, value_name = "FILE", conflicts_with = "torchscript")]
     pub checkpoint: Option<PathBuf>,
     /// Evaluate an exported TorchScript detector instead of a checkpoint

@@ -66,6 +66,14 @@ pub enum ConfigError {
     /// `--project` names something else.
     #[error("{} holds no data/processed/project_config.json; pass the project's root folder", .0.display())]
     NotAProject(PathBuf),
+    /// A registered version is named wrongly.
+    #[error("{what} is {text:?}; a registered model is models:/NAME@ALIAS or models:/NAME/VERSION")]
+    Checkpoint {
+        /// The flag or key.
+        what: &'static str,
+        /// What it says.
+        text: String,
+    },
     /// A file cannot be read.
     #[error("cannot read {}: {}", path.display(), failed(error))]
     Read {
@@ -144,6 +152,8 @@ pub enum ConfigError {
 pub enum ModelSource {
     /// This checkpoint.
     Checkpoint(PathBuf),
+    /// That of this registered version, until it is downloaded.
+    Registered(ModelReference),
     /// The newest `best_*.pt` or `best_*.safetensors` in this folder.
     Newest(PathBuf),
     /// An exported TorchScript detector.
@@ -320,7 +330,7 @@ impl Config {
             images,
             all_categories: flags.all_categories || settings.data.all_categories,
             max_images: (max_images > 0).then_some(max_images),
-            model: model(flags, &settings, cwd, &root),
+            model: model(flags, &settings, cwd, &root)?,
             detections: flags.detections.as_ref().map(|path| OtherDetections {
                 path: cwd.join(path),
                 checkpoint: flags.checkpoint.as_ref().map(|path| cwd.join(path)),
@@ -502,19 +512,33 @@ fn images(recorded: &str, root: &Path, notices: &mut Vec<String>) -> Result<Path
     Ok(found)
 }
 
-fn model(flags: &EvalFlags, settings: &settings::Settings, cwd: &Path, root: &Path) -> ModelSource {
+fn model(
+    flags: &EvalFlags,
+    settings: &settings::Settings,
+    cwd: &Path,
+    root: &Path,
+) -> Result<ModelSource, ConfigError> {
     let labels = flags.torchscript_labels.unwrap_or(settings.model.torchscript_labels);
-    let from_flags = || match (&flags.torchscript, &flags.checkpoint) {
-        (Some(file), _) => Some(ModelSource::TorchScript(cwd.join(file), labels)),
-        (None, Some(file)) => Some(ModelSource::Checkpoint(cwd.join(file))),
-        (None, None) => None,
-    };
-    let from_settings = || match (&settings.model.torchscript, &settings.model.checkpoint) {
-        (Some(file), _) => ModelSource::TorchScript(root.join(file), labels),
-        (None, Some(file)) => ModelSource::Checkpoint(root.join(file)),
-        (None, None) => ModelSource::Newest(root.join(&settings.model.checkpoint_dir)),
-    };
-    from_flags().unwrap_or_else(from_settings)
+    Ok(match (&flags.torchscript, &flags.checkpoint) {
+        (Some(file), _) => ModelSource::TorchScript(cwd.join(file), labels),
+        (None, Some(file)) => checkpoint(file, cwd, "--checkpoint")?,
+        (None, None) => match (&settings.model.torchscript, &settings.model.checkpoint) {
+            (Some(file), _) => ModelSource::TorchScript(root.join(file), labels),
+            (None, Some(file)) => checkpoint(file, root, "checkpoint in [model]")?,
+            (None, None) => ModelSource::Newest(root.join(&settings.model.checkpoint_dir)),
+        },
+    })
+}
+
+/// A file, relative to `folder`, or a registered version.
+fn checkpoint(file: &Path, folder: &Path, what: &'static str) -> Result<ModelSource, ConfigError> {
+    match file.to_str().filter(|text| text.starts_with("models:")) {
+        Some(text) => match ModelReference::parse(text) {
+            Some(reference) => Ok(ModelSource::Registered(reference)),
+            None => Err(ConfigError::Checkpoint { what, text: text.to_owned() }),
+        },
+        None => Ok(ModelSource::Checkpoint(folder.join(file))),
+    }
 }
 
 fn tracking_uri(

@@ -51,7 +51,7 @@ impl Default for Data {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Model {
-    /// The checkpoint; by default the newest best_*.pt or best_*.safetensors in checkpoint_dir.
+    /// The checkpoint: a file, or that of a registered version as models:/NAME/VERSION or models:/NAME@ALIAS; by default the newest best_*.pt or best_*.safetensors in checkpoint_dir.
     pub(super) checkpoint: Option<PathBuf>,
     /// Where the newest best_*.pt or best_*.safetensors is looked for.
     pub(super) checkpoint_dir: PathBuf,

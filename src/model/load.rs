@@ -125,6 +125,9 @@ pub fn open(config: &Config) -> Result<Opened, LoadError> {
         ModelSource::TorchScript(path, labels) => return torchscript(path, *labels, config),
         ModelSource::Checkpoint(path) => path.clone(),
         ModelSource::Newest(folder) => checkpoint::newest(folder)?,
+        ModelSource::Registered(reference) => {
+            return Err(CheckpointError::Registered(reference.clone()).into());
+        }
     };
     let checkpoint = checkpoint::load(&path)?;
     let of_model = |error| LoadError::Model { path: path.clone(), error };

@@ -117,11 +117,11 @@ pub fn present(
 }
 
 /// Where there is no database yet, none shall be made by looking.
-fn is_absent(settings: &RegistrySettings) -> bool {
+pub(super) fn is_absent(settings: &RegistrySettings) -> bool {
     matches!(&settings.tracking_uri, TrackingUri::Sqlite { database } if !database.exists())
 }
 
-fn named(
+pub(super) fn named(
     client: &Client,
     model: &str,
     version: &ModelVersion,
@@ -155,7 +155,7 @@ fn aliases(client: &Client, model: &str) -> Result<BTreeMap<String, Vec<String>>
     Ok(aliases)
 }
 
-fn record(
+pub(super) fn record(
     client: &Client,
     version: &Value,
     aliases: &BTreeMap<String, Vec<String>>,

@@ -25,6 +25,16 @@ pub enum RegistryError {
         /// Its run.
         run_id: String,
     },
+    /// A version's checkpoint cannot be had.
+    #[error("{reference} (run {run_id}) {reason}; name a checkpoint's file instead")]
+    NoCheckpoint {
+        /// The version.
+        reference: String,
+        /// Its run.
+        run_id: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No version has that number or alias.
     #[error("there is no {reference}; `detgate registry ls` lists what there is")]
     NoVersion {

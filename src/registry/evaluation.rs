@@ -13,7 +13,9 @@ use crate::gate::{Passed, Snapshot};
 use crate::metrics::Evaluation;
 
 /// The artifact folder of the checkpoint, which is also the version's source.
-const MODEL_FOLDER: &str = "model_ckpt";
+pub(super) const MODEL_FOLDER: &str = "model_ckpt";
+/// The tag of a version that holds the digest of its checkpoint.
+pub(super) const CHECKPOINT_TAG: &str = "checkpoint_blake3";
 const REPORTS_FOLDER: &str = "reports";
 const PLOTS_FOLDER: &str = "plots";
 const CONFIG_FOLDER: &str = "config";
@@ -190,7 +192,7 @@ fn version_tags(candidate: &Snapshot) -> BTreeMap<String, String> {
     let provenance = &candidate.provenance;
     [
         ("verdict", Some("passed".to_owned())),
-        ("checkpoint_blake3", Some(provenance.checkpoint_blake3.clone())),
+        (CHECKPOINT_TAG, Some(provenance.checkpoint_blake3.clone())),
         ("engine", Some(provenance.engine.clone())),
         ("detgate_version", Some(env!("CARGO_PKG_VERSION").to_owned())),
         ("fingerprint_blake3", Some(fingerprint_digest(candidate))),

@@ -76,7 +76,8 @@ pub(crate) fn wheel_options(platform: &Platform) -> Vec<&'static str> {
     options
 }
 
-/// Checks the fetched wheels in `wheels` and unpacks `lib/` and `include/` into `into`, everything flushed to disk.
+/// Checks the fetched wheels in `wheels` and unpacks `lib/`, `include/` and `licenses/` into `into`, everything flushed
+/// to disk.
 /// Returns a line `SHA-256  bytes  name` for each library.
 ///
 /// # Errors
@@ -95,6 +96,9 @@ pub(crate) fn unpack(platform: &Platform, wheels: &Path, into: &Path) -> Result<
         if let Some(dir) = wheel.include_dir {
             unpack_folder(&mut archive, dir, &into.join("include"))?;
         }
+        let licences =
+            format!("{}-{}.dist-info/licenses", wheel.name.replace('-', "_"), wheel.version);
+        unpack_folder(&mut archive, &licences, &into.join("licenses").join(wheel.name))?;
     }
     Ok(manifest)
 }
@@ -150,6 +154,7 @@ fn unpack_libraries(
 }
 
 fn unpack_folder(archive: &mut ZipArchive<File>, prefix: &str, into: &Path) -> Result<()> {
+    fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
     let (mut folders, mut files) = (vec![into.to_owned()], Vec::new());
     for index in 0..archive.len() {
         let mut entry =

@@ -17,7 +17,8 @@ cargo xtask COMMAND
   bench-inference ARGS  time detgate against torchvision, ONNX Runtime and OpenVINO on the same images
   bench-scale      time metrics, bootstrap and merge at 10,000 to 1,000,000 images (30 GB of disk, 24 GB of memory)
   scale-test       the demo in shares on Slurm (where it is installed) and Ray, while nodes are lost and files damaged
-  ci               formatting, clippy per feature set, cargo deny if installed, then test
+  release ARGS     an archive of the program with its libraries, for machines without Rust, Python and libtorch
+  ci               formatting, clippy per feature set, cargo deny if installed, then test, scale-test and release
   doctor           one line per requirement, with the fix where one is missing
   libtorch         fetch libtorch if needed and print its folder: `export LIBTORCH=$(cargo xtask libtorch)` for an editor
   mlflow-ui ARGS   the MLflow web pages on the project's database
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     BenchInference(Vec<OsString>),
     ScaleTest,
     BenchScale,
+    Release(Vec<OsString>),
     Ci,
     Doctor,
     /// Provision libtorch and print where it is.
@@ -74,6 +76,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         "bench" if !asks_for_help(&rest) => return Ok(Command::Bench(rest)),
         "bench-peers" => return Ok(Command::BenchPeers(rest)),
         "bench-inference" => return Ok(Command::BenchInference(rest)),
+        "release" => return Ok(Command::Release(rest)),
         "mlflow-ui" => return Ok(Command::MlflowUi(rest)),
         "load-library" => return load_library(rest),
         "--help" | "-h" | "help" => Command::Help,

@@ -151,11 +151,15 @@ fn write_durably(path: &Path, text: &str) -> Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The cache folder's name: readable, and another one whenever any pin of the platform changes.
+/// What is taken out of the wheels; another number, where that changes.
+const LAYOUT: &str = "2";
+
+/// The cache folder's name: readable, and another one whenever any pin of the platform changes, or what is unpacked.
 pub(crate) fn folder_name(platform: &Platform) -> String {
-    let digests: Vec<&str> = platform.wheels.iter().map(|wheel| wheel.sha256).collect();
+    let digests = platform.wheels.iter().map(|wheel| wheel.sha256);
+    let parts: Vec<&str> = digests.chain([LAYOUT]).collect();
     // Reading from memory cannot fail.
-    let key = fetch::sha256(&mut digests.concat().as_bytes()).unwrap_or_default();
+    let key = fetch::sha256(&mut parts.concat().as_bytes()).unwrap_or_default();
     format!("libtorch-{}-{}-{}", pins::LIBTORCH, platform.name, &key[..8.min(key.len())])
 }
 

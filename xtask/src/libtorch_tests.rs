@@ -71,6 +71,7 @@ fn platform_with_wheel(dir: &Path, megabytes: usize) -> &'static Platform {
     for header in 0..200 {
         add(&format!("torch/include/ATen/h{header}.h"), b"#pragma once\n");
     }
+    add("fake-1.dist-info/licenses/LICENSE", b"free");
     add("torch/include/../../../escaped.h", b"not wanted either");
     zip.finish().unwrap();
     platform_pinning(dir)
@@ -109,7 +110,8 @@ fn unpacks_what_is_named_and_nothing_else_and_fetches_once() {
     let platform = platform_with_wheel(wheels.path(), 1);
     let source = Folder::new(wheels.path());
     let dir = install(cache.path(), platform, &source).unwrap();
-    assert_eq!(names(&dir), ["build-version", "include", "lib", "libraries.sha256"]);
+    assert_eq!(names(&dir), ["build-version", "include", "lib", "libraries.sha256", "licenses"]);
+    assert_eq!(names(&dir.join("licenses/fake")), ["LICENSE"]);
     assert_eq!(names(&dir.join("lib")), ["liba.so", "libb.so.1"]);
     assert_eq!(fs::read(dir.join("lib/liba.so")).unwrap(), noise(1));
     assert_eq!(names(&dir.join("include/ATen")).len(), 200);

@@ -17,6 +17,7 @@ mod peers;
 mod pins;
 mod project;
 mod python;
+mod release;
 mod scale;
 mod tasks;
 mod workflows;
@@ -58,6 +59,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::ScaleTest => scale::run(),
         Command::BenchScale => scale::bench::run(),
         Command::Ci => tasks::ci(),
+        Command::Release(args) => release::run(&args),
         Command::Doctor => Ok(doctor::run()),
         Command::Libtorch => {
             println!("{}", libtorch::provide()?.folder()?.display());

@@ -140,6 +140,9 @@ pub(crate) fn ci() -> Result<ExitCode> {
     workflow_step(&mut steps)?;
     test_steps(&mut steps, &environment);
     steps.run("scale-test", |sh| cmd!(sh, "{cargo} xtask scale-test").run());
+    if cfg!(target_os = "linux") {
+        steps.run("release", |sh| cmd!(sh, "{cargo} xtask release --try").run());
+    }
     Ok(steps.finish())
 }
 
