@@ -448,6 +448,52 @@ fn what_is_not_counted_is_said() {
     assert_eq!(none.code(), 1);
 }
 
+/// Reports that are there already need neither ground truth nor detections.
+#[test]
+fn two_reports_are_shown_side_by_side() {
+    let files = Files::new(20, 3, 19);
+    let worse = files.without(1, 0.5);
+    for (name, candidate) in [("same.json", &files.detections), ("worse.json", &worse)] {
+        let report = files.compare(candidate, &["--format", "json", "--replicates", "0"]);
+        std::fs::write(files.path(name), report.json().to_string()).unwrap();
+    }
+    let run = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_detgate"));
+        Ran(command.arg("compare").args(words).current_dir(files.folder.path()).output().unwrap())
+    };
+    let shown = run(&["same.json", "worse.json"]);
+    assert_eq!(shown.code(), 0, "{}", shown.said());
+    insta::assert_snapshot!("two_reports", shown.said());
+    let json = run(&["same.json", "worse.json", "--format", "json"]).json();
+    let of = |name: &str| {
+        let metrics = json["metrics"].as_array().unwrap().iter();
+        metrics.clone().find(|metric| metric["metric"] == name).unwrap().clone()
+    };
+    let (ap, same) = (of("AP/class1"), of("AP/class2"));
+    let number = |metric: &serde_json::Value, key: &str| metric[key].as_f64().unwrap();
+    assert!(number(&ap, "change") == number(&ap, "after") - number(&ap, "before"));
+    assert!(number(&ap, "change") < -0.1 && number(&same, "change") == 0.0);
+
+    // Measured otherwise: shown, and not called comparable.
+    let other = std::fs::read_to_string(files.path("worse.json")).unwrap();
+    let other = other.replace(r#""image_count":"20""#, r#""image_count":"21""#);
+    std::fs::write(files.path("other.json"), other).unwrap();
+    let shown = run(&["same.json", "other.json"]);
+    assert_eq!(shown.code(), 4, "{}", shown.said());
+    assert!(shown.said().contains("image_count: baseline 20, candidate 21"));
+    for (words, sentence) in [
+        (&["same.json", "gone.json"][..], "gone.json"),
+        (&["same.json", "gt.json"], "gt.json is not a report"),
+        (&["same.json"], "2 values required"),
+        (&["same.json", "worse.json", "--gt", "gt.json"], "cannot be used with"),
+        (&["same.json", "worse.json", "--format", "html"], "detgate report --from"),
+    ] {
+        let refused = run(words);
+        assert_eq!(refused.code(), 2, "{words:?}");
+        assert!(refused.said().contains(sentence), "{}", refused.said());
+    }
+}
+
 /// As `metrics --dt` takes them.
 #[test]
 fn results_in_several_files_are_one_side() {

@@ -1,19 +1,24 @@
-//! `detgate compare`: results files judged against others, without a model.
+//! `detgate compare`: results files judged against others, without a model; or two reports beside each other.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use anyhow::ensure;
 use detgate::config::{CompareConfig, CompareFlags, CompareFormat};
 use detgate::detections::coco_results;
 use detgate::gate::{self, Baseline, Fingerprint, MetricTable, Recorded, Snapshot, Trial};
 use detgate::matching::practical::PracticalParams;
+use detgate::report::side_by_side::Comparison;
 use detgate::report::{DataSummary, Report, terminal};
 
 use super::metrics::{ground_truth, note_unlisted, require_known_images, start_threads};
 use super::{named, origin, page};
-use crate::{exit_code, note, say};
+use crate::{exit, exit_code, note, say};
 
 /// Reads, evaluates both, judges, prints.
 pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
+    if let [before, after] = &flags.reports[..] {
+        return reports([before, after].map(|path| cwd.join(path)), flags.format);
+    }
     let config = CompareConfig::resolve(flags, cwd)?;
     named::require_once(&config.baseline)?;
     named::require_once(&config.candidate)?;
@@ -68,4 +73,19 @@ pub(crate) fn run(flags: &CompareFlags, cwd: &Path) -> anyhow::Result<u8> {
         (CompareFormat::Text, false) => terminal::tables(&report),
     })?;
     Ok(exit_code(report.judgement.verdict))
+}
+
+/// Two results that are there already, without judging anything.
+fn reports([before, after]: [PathBuf; 2], format: CompareFormat) -> anyhow::Result<u8> {
+    ensure!(
+        format != CompareFormat::Html,
+        "a page is of one result: take `detgate report --from {} --format html`",
+        after.display()
+    );
+    let comparison = Comparison::of(&Report::read(&before)?, &Report::read(&after)?);
+    say(&match format {
+        CompareFormat::Json => comparison.to_json()?,
+        CompareFormat::Text | CompareFormat::Html => comparison.text(),
+    })?;
+    Ok(if comparison.differences.is_empty() { exit::PASSED } else { exit::INCOMPARABLE })
 }

@@ -44,7 +44,8 @@ impl CompareConfig {
         let policy = flags.policy.as_ref().map(|path| cwd.join(path));
         let (gate, (score_thr, iou_thr)) = policy_settings(policy.as_deref(), &flags.gate, cwd)?;
         Ok(Self {
-            gt: cwd.join(&flags.gt),
+            // The command line has one, unless there are reports.
+            gt: cwd.join(flags.gt.as_deref().unwrap_or(Path::new(""))),
             baseline: flags.baseline.iter().map(|path| cwd.join(path)).collect(),
             candidate: flags.candidate.iter().map(|path| cwd.join(path)).collect(),
             gate,

@@ -39,7 +39,7 @@ pub enum Command {
     Bless(BlessFlags),
     /// COCO's numbers for a results file; needs no project and no model
     Metrics(Box<MetricsFlags>),
-    /// Judge one results file against another; needs no project and no model
+    /// Judge results files against others, or show two reports side by side; needs no project and no model
     Compare(Box<CompareFlags>),
     /// List, show and compare the registered versions of the model
     Registry(RegistryFlags),
@@ -509,15 +509,18 @@ pub struct MetricsFlags {
 /// `detgate compare`.
 #[derive(Debug, Default, Args)]
 pub struct CompareFlags {
+    /// Two reports, to see their metrics beside each other; nothing is judged
+    #[arg(value_name = "REPORT", num_args = 2, conflicts_with_all = ["gt", "baseline", "candidate"])]
+    pub reports: Vec<PathBuf>,
     /// Ground truth: a COCO file (also .gz or .zst), a YOLO or Pascal VOC folder
-    #[arg(long, value_name = "PATH")]
-    pub gt: PathBuf,
+    #[arg(long, value_name = "PATH", required_unless_present = "reports")]
+    pub gt: Option<PathBuf>,
     /// The detections that are compared with: COCO results files (also .gz or .zst), together those of all
     /// images
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    #[arg(long, value_name = "FILE", required_unless_present = "reports", num_args = 1..)]
     pub baseline: Vec<PathBuf>,
     /// The detections that are judged, likewise
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    #[arg(long, value_name = "FILE", required_unless_present = "reports", num_args = 1..)]
     pub candidate: Vec<PathBuf>,
     /// A detgate.toml whose tables gate and practical hold [default: the defaults]
     #[arg(long, value_name = "FILE")]

@@ -15,6 +15,7 @@ mod progress;
 #[cfg(feature = "mlflow")]
 pub mod registry_text;
 pub mod schema;
+pub mod side_by_side;
 pub mod terminal;
 pub mod version_page;
 mod why_text;

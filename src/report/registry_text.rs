@@ -1,24 +1,19 @@
 //! What is registered, as a person reads it in a terminal, and as JSON.
 
-use std::collections::BTreeSet;
-
 use comfy_table::Table;
 use serde::Serialize;
 
-use super::terminal::{HEADLINE, align_numbers, plain};
-use super::words::{signed, value};
+use super::side_by_side::{self, FIT, MetricChange, is_of_class};
+use super::terminal::{align_numbers, plain};
+use super::words::value;
 use crate::registry::VersionRecord;
-use crate::shown::{self, count};
+use crate::shown;
 
 /// The version of the JSON of `detgate registry`; raised when a field changes its meaning.
 pub const SCHEMA: u32 = 1;
 
 /// Metrics of a list of versions.
 const LISTED: [&str; 4] = ["AP", "AP50", "AR100", "f1"];
-/// As many other metrics of two versions as a screen holds.
-const FIT: usize = 20;
-/// AP by the size of the objects.
-const AREAS: [&str; 3] = ["APs", "APm", "APl"];
 /// Hexadecimal digits that tell digests apart.
 const DIGEST: usize = 12;
 
@@ -36,20 +31,7 @@ pub struct Difference<'a> {
     /// Whether both were measured alike; `None` where a version does not tell.
     pub comparable: Option<bool>,
     /// Every metric that either has, in name order.
-    pub metrics: Vec<MetricChange<'a>>,
-}
-
-/// A metric of two versions.
-#[derive(Debug, Serialize)]
-pub struct MetricChange<'a> {
-    /// Its name.
-    pub metric: &'a str,
-    /// Of the first version.
-    pub before: Option<f64>,
-    /// Of the second.
-    pub after: Option<f64>,
-    /// Second minus first, where both have it.
-    pub change: Option<f64>,
+    pub metrics: Vec<MetricChange>,
 }
 
 impl<'a> Difference<'a> {
@@ -57,20 +39,13 @@ impl<'a> Difference<'a> {
     pub fn of(model: &'a str, before: &'a VersionRecord, after: &'a VersionRecord) -> Self {
         let fingerprint = |record: &'a VersionRecord| record.tags.get("fingerprint_blake3");
         let both = fingerprint(before).zip(fingerprint(after));
-        let names: BTreeSet<&String> = before.metrics.keys().chain(after.metrics.keys()).collect();
-        let change = |name: &'a String| {
-            let (before, after) =
-                (before.metrics.get(name).copied(), after.metrics.get(name).copied());
-            let change = before.zip(after).map(|(before, after)| after - before);
-            MetricChange { metric: name.as_str(), before, after, change }
-        };
         Self {
             schema: SCHEMA,
             model,
             before: &before.version,
             after: &after.version,
             comparable: both.map(|(before, after)| before == after),
-            metrics: names.into_iter().map(change).collect(),
+            metrics: side_by_side::changes(&before.metrics, &after.metrics),
         }
     }
 
@@ -186,29 +161,8 @@ pub fn one(model: &str, version: &VersionRecord) -> String {
 pub fn difference(difference: &Difference) -> String {
     let [before, after] = [difference.before, difference.after]
         .map(|number| format!("version {}", shown::name(number)));
-    let mut table = plain(["metric", &before, &after, "change"]);
-    let of_name = |name: &str| difference.metrics.iter().find(|change| change.metric == name);
-    let headline: Vec<_> = HEADLINE.iter().filter_map(|name| of_name(name)).collect();
-    let is_other =
-        |change: &&MetricChange| is_of_class(change.metric) || AREAS.contains(&change.metric);
-    let mut others: Vec<_> = difference.metrics.iter().filter(is_other).collect();
-    // What only one has comes first, then the largest changes.
-    let size = |change: &MetricChange| change.change.map_or(f64::INFINITY, f64::abs);
-    others.sort_by(|a, b| size(b).total_cmp(&size(a)));
-    let hidden = others.len().saturating_sub(FIT);
-    for change in headline.into_iter().chain(others.into_iter().take(FIT)) {
-        table.add_row([
-            shown::name(change.metric),
-            value(change.before),
-            value(change.after),
-            change.change.map_or_else(|| "-".to_owned(), signed),
-        ]);
-    }
-    align_numbers(&mut table);
-    let mut text = format!("{}\n\n{}\n", shown::name(difference.model), table.trim_fmt());
-    if hidden > 0 {
-        text += &format!("{} of classes only in the JSON\n", count(hidden, "smaller change"));
-    }
+    let table = side_by_side::table([&before, &after], &difference.metrics);
+    let mut text = format!("{}\n\n{table}", shown::name(difference.model));
     match difference.comparable {
         Some(true) => {}
         Some(false) => {
@@ -224,11 +178,6 @@ pub fn difference(difference: &Difference) -> String {
 /// Numbers of boxes, not qualities.
 fn is_count(metric: &str) -> bool {
     matches!(metric, "tp" | "fp" | "fn")
-}
-
-/// The two numbers of a class that stand for it.
-fn is_of_class(metric: &str) -> bool {
-    metric.starts_with("AP/") || metric.starts_with("f1/")
 }
 
 fn number(version: &VersionRecord) -> String {
