@@ -18,6 +18,11 @@ if [ -n "${CHECKPOINT:-}" ]; then
 fi
 
 evaluate() {
+  # The change's own settings must not say from where the model that is judged comes.
+  if [[ "${CHECKPOINT:-}" == models:* && -z "${MLFLOW_TRACKING_URI:-}" ]]; then
+    echo "error: $CHECKPOINT needs MLFLOW_TRACKING_URI, which a pull request from a fork does not get" >&2
+    return 2
+  fi
   mkdir -p "$out/shards"
   detgate eval --no-register --quiet --shard "$SHARD" --shard-file "$out/shards/${SHARD/\//-of-}.shard" "${flags[@]}"
 }
@@ -28,7 +33,9 @@ judge() {
     target=(--target "origin/$BASE")
   fi
   local code=0
-  detgate merge --no-register "${target[@]}" "${flags[@]}" "$out/shards" || code=$?
+  # What the change brings along there is no result.
+  rm -rf reports
+  detgate merge --no-register "${target[@]}" "$out/shards" || code=$?
   if [ ! -e reports/evaluation.json ]; then
     return "$code"
   fi

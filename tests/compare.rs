@@ -486,6 +486,7 @@ fn two_reports_are_shown_side_by_side() {
         (&["same.json", "gt.json"], "gt.json is not a report"),
         (&["same.json"], "2 values required"),
         (&["same.json", "worse.json", "--gt", "gt.json"], "cannot be used with"),
+        (&["same.json", "worse.json", "--judge", "confident"], "cannot be used with"),
         (&["same.json", "worse.json", "--format", "html"], "detgate report --from"),
     ] {
         let refused = run(words);

@@ -210,6 +210,12 @@ fn a_registered_version_can_be_the_checkpoint() {
     assert_eq!(code, Some(2));
     assert!(said.contains("was registered with BLAKE3") && !kept.exists(), "{said}");
 
+    let found = ["--checkpoint", "models:/detgate_demo/1", "--detections", "found.json"];
+    let beside = eval(&demo, &python, &found);
+    assert_eq!(beside.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&beside.stderr).into_owned();
+    assert!(said.contains("cannot stand beside --detections"), "{said}");
+
     let (code, said, _) = judged("models:/detgate_demo");
     assert_eq!(code, Some(2));
     assert!(said.contains("models:/NAME@ALIAS or models:/NAME/VERSION"), "{said}");

@@ -24,7 +24,6 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     let target = Target::of(flags, cwd)?;
     let mut config = Config::resolve_in(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
-    registered::provide(&mut config, environment)?;
     let mut dataset = load_dataset(&config)?;
     // A share looks for its own images only.
     if config.detections.is_none() && config.shard.is_none() {
@@ -32,6 +31,9 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
     }
     // What is wrong with the rules is said before the long part.
     trial(&config, &dataset, dataset.images.iter().collect())?.check()?;
+    if config.detections.is_none() {
+        registered::provide(&mut config, environment)?;
+    }
     if let Some(shard) = &config.shard {
         return shard::run(shard, &config, dataset, environment, flags.quiet);
     }

@@ -26,12 +26,16 @@ pub(crate) fn run(flags: &MergeFlags, cwd: &Path, environment: &Environment) -> 
     let target = Target::of(flags, cwd)?;
     let mut config = Config::resolve_for_merge(environment, flags, cwd)?;
     config.notices.iter().for_each(|notice| note(notice));
-    registered::provide(&mut config, environment)?;
     let dataset = eval::load_dataset(&config)?;
     eval::trial(&config, &dataset, dataset.images.iter().collect())?.check()?;
     let kept = eval::require(&config, target.as_ref(), environment)?;
     let is_named = flags.checkpoint.is_some() || flags.torchscript.is_some();
-    let found = found(&files(shards)?, &config, &dataset, is_named)?;
+    let files = files(shards)?;
+    // Whoever only wants the report need not have the model.
+    if is_named || config.registry.is_some() {
+        registered::provide(&mut config, environment)?;
+    }
+    let found = found(&files, &config, &dataset, is_named)?;
     let bar = Bar { kept: kept.as_ref(), target: target.as_ref() };
     eval::conclude(&config, &dataset, bar, found, environment, flags.quiet)
 }
@@ -91,7 +95,6 @@ fn found(
         checkpoint_blake3: fact(CHECKPOINT_BLAKE3),
         engine: origin::engine(&processors.join(" and ")),
     };
-    // Whoever only wants the report need not have the model.
     let model_file = match is_named || config.registry.is_some() {
         true => model_file(config, &provenance)?,
         false => PathBuf::from(&provenance.checkpoint),

@@ -510,7 +510,7 @@ pub struct MetricsFlags {
 #[derive(Debug, Default, Args)]
 pub struct CompareFlags {
     /// Two reports, to see their metrics beside each other; nothing is judged
-    #[arg(value_name = "REPORT", num_args = 2, conflicts_with_all = ["gt", "baseline", "candidate"])]
+    #[arg(value_name = "REPORT", num_args = 2, conflicts_with_all = ["gt", "baseline", "candidate", "policy", "judge", "confidence", "replicates", "seed", "images", "quiet", "skip_unknown_images", "threads"])]
     pub reports: Vec<PathBuf>,
     /// Ground truth: a COCO file (also .gz or .zst), a YOLO or Pascal VOC folder
     #[arg(long, value_name = "PATH", required_unless_present = "reports")]

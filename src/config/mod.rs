@@ -74,6 +74,11 @@ pub enum ConfigError {
         /// What it says.
         text: String,
     },
+    /// A registered version beside what another framework found.
+    #[error(
+        "--checkpoint {0} cannot stand beside --detections; name the file of the model that found them"
+    )]
+    RegisteredBesideDetections(ModelReference),
     /// A file cannot be read.
     #[error("cannot read {}: {}", path.display(), failed(error))]
     Read {
@@ -324,13 +329,19 @@ impl Config {
         };
         let registry = registry(flags, mlflow, &settings, &project, &tracking_uri, &mut notices);
         notices.extend(registry.as_ref().and_then(|_| said_by_variables(flags, mlflow)));
+        let model = model(flags, &settings, cwd, &root)?;
+        if let (Some(_), Some(_), ModelSource::Registered(reference)) =
+            (&flags.detections, &flags.checkpoint, &model)
+        {
+            return Err(ConfigError::RegisteredBesideDetections(reference.clone()));
+        }
         let config = Self {
             ground_truth: path(&flags.ground_truth, &settings.data.ground_truth)
                 .unwrap_or_else(default_truth),
             images,
             all_categories: flags.all_categories || settings.data.all_categories,
             max_images: (max_images > 0).then_some(max_images),
-            model: model(flags, &settings, cwd, &root)?,
+            model,
             detections: flags.detections.as_ref().map(|path| OtherDetections {
                 path: cwd.join(path),
                 checkpoint: flags.checkpoint.as_ref().map(|path| cwd.join(path)),

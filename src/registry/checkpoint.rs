@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::client::Client;
 use super::connection::with_client;
 use super::evaluation::{CHECKPOINT_TAG, MODEL_FOLDER};
 use super::{RegistryError, RegistrySettings, api, browse};
-use crate::config::ModelReference;
+use crate::config::{ModelReference, ModelVersion};
 
 /// A registered version's checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,14 @@ pub fn fetch_checkpoint(
             [("name", reference.name.as_str()), ("version", &number.ok_or_else(no_version)?)];
         let answer = client.repeated(|| client.get("model-versions/get", &query))?;
         let version = browse::record(client, &answer["model_version"], &BTreeMap::new())?;
+        // Names of folders and files are made of what the server says.
+        let is_number = !version.version.is_empty()
+            && version.version.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number
+            || matches!(&reference.version, ModelVersion::Number(number) if *number != version.version)
+        {
+            return Err(no_version());
+        }
         let path = download(client, reference, &version, folder)?;
         Ok(FetchedCheckpoint { path, version: version.version })
     })
@@ -68,7 +76,9 @@ fn download(
     let files = client.repeated(|| api::list_artifacts(client, &version.run_id, MODEL_FOLDER))?;
     let name = version.params.get("checkpoint").map(String::as_str).unwrap_or_default();
     let artifact = format!("{MODEL_FOLDER}/{name}");
-    if name.contains(['/', '\\']) || !files.contains_key(&artifact) {
+    let mut parts = Path::new(name).components();
+    let is_file_name = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+    if !is_file_name || name.contains('\\') || !files.contains_key(&artifact) {
         return Err(refused(format!("does not keep its checkpoint {artifact}")));
     }
     // By its number: an alias moves.
