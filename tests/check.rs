@@ -160,6 +160,29 @@ mod steps {
         assert_eq!(output.status.code(), Some(2));
         assert!(!workspace.path("report").exists());
     }
+
+    #[test]
+    fn what_a_change_brings_along_is_no_result() {
+        let workspace = Workspace::new();
+        let reports = workspace.path("project/reports");
+        std::fs::create_dir_all(&reports).unwrap();
+        std::fs::write(reports.join("evaluation.json"), "{}").unwrap();
+        std::os::unix::fs::symlink("/proc/self/environ", reports.join("evaluation.html")).unwrap();
+        let output = workspace.step("judge", &[("MLFLOW_TRACKING_PASSWORD", "hunter2")]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(!workspace.path("report").exists());
+    }
+
+    #[test]
+    fn a_registered_version_is_never_taken_from_where_the_change_says() {
+        let workspace = Workspace::new();
+        let variables =
+            [("SHARD", "1/2"), ("CHECKPOINT", "models:/detector/1"), ("MLFLOW_TRACKING_URI", "")];
+        let output = workspace.step("evaluate", &variables);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("models:/detector/1 needs MLFLOW_TRACKING_URI"), "{said}");
+    }
 }
 
 /// What GitHub holds.
