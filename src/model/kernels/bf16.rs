@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::gemm::{BLOCK_BYTES, Output, PASS_DEPTH, Rows, VECTORS};
+use super::gemm::{BLOCK_BYTES, Output, PASS_DEPTH, Rows, Tile, VECTORS, add};
 use super::simd::{Pairs, PairsKernel};
 
 /// With fewer columns it takes longer to round the rows than pairs of products save.
@@ -146,31 +146,22 @@ impl<R: Rows> Product<'_, R> {
         let length = part.panel.len() / (VECTORS * S::LANES);
         let rows: [&[u32]; N] =
             std::array::from_fn(|i| &rows[i.min(count - 1) * length..][..length]);
-        let mut total = [[simd.splat(0.0); VECTORS]; N];
+        let mut total = None;
         for (piece, panel) in part.panel.chunks(DEPTH * VECTORS * S::LANES).enumerate() {
             let start = piece * DEPTH;
             let piece: [&[u32]; N] =
                 std::array::from_fn(|i| &rows[i][start..length.min(start + DEPTH)]);
-            let sums = dot::<S, N>(simd, &piece, panel);
-            for (total, sum) in total.iter_mut().zip(&sums) {
-                for v in 0..VECTORS {
-                    total[v] = simd.add(total[v], sum[v]);
-                }
-            }
+            total = Some(add(simd, total, dot::<S, N>(simd, &piece, panel)));
         }
-        for (i, sums) in total.iter().take(count).enumerate() {
-            self.output.finish(simd, (first + i, part.column), part.taps, sums);
+        if let Some(total) = total {
+            self.output.finish(simd, (first, count), part.column, part.taps, &total);
         }
     }
 }
 
 /// `N` rows times a panel, which is as deep as they are long.
 #[inline(always)]
-fn dot<S: Pairs, const N: usize>(
-    simd: S,
-    rows: &[&[u32]; N],
-    panel: &[u32],
-) -> [[S::V; VECTORS]; N] {
+fn dot<S: Pairs, const N: usize>(simd: S, rows: &[&[u32]; N], panel: &[u32]) -> Tile<S, N> {
     let length = rows[0].len();
     assert!(rows.iter().all(|row| row.len() == length));
     let mut sums = [[simd.splat(0.0); VECTORS]; N];

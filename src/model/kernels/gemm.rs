@@ -20,6 +20,8 @@ use super::simd::{Isa, Kernel, MAX_LANES, Simd, run, run_pairs};
 
 /// Products that are added up before they are added to the rest.
 const DEPTH: usize = 128;
+/// Products of an output between two looks at whether that was all.
+const UNROLLED: usize = 4;
 /// Vectors of a row that are computed together.
 pub(super) const VECTORS: usize = 2;
 /// Rows are taken in blocks whose input is at most so large that it stays in the second-level cache while
@@ -160,19 +162,45 @@ impl Output<'_> {
         self.out.len() / self.outputs
     }
 
-    /// Adds what is to be added to the columns of a row from `column` on, and stores them. `taps`: the first of
-    /// the pass, and the first after it.
+    /// Stores a tile: the sums of `count` rows from `row` on, in the columns from `column` on, and what is to be added
+    /// to them. `taps`: the first of the pass, and the first after it.
     #[inline(always)]
-    pub(super) fn finish<S: Simd>(
+    pub(super) fn finish<S: Simd, const N: usize>(
+        &mut self,
+        simd: S,
+        (row, count): (usize, usize),
+        column: usize,
+        taps: (usize, usize),
+        tile: &Tile<S, N>,
+    ) {
+        let (first, last) = (taps.0 == 0, taps.1 == self.taps);
+        let epilogue = if last { self.epilogue } else { Epilogue::default() };
+        if first && epilogue.is_empty() && column + VECTORS * S::LANES <= self.outputs {
+            let out = &mut self.out[row * self.outputs + column..];
+            for (out, sums) in out.chunks_mut(self.outputs).zip(tile).take(count) {
+                for (v, &sum) in sums.iter().enumerate() {
+                    simd.store(sum, &mut out[v * S::LANES..]);
+                }
+            }
+        } else {
+            for (i, sums) in tile.iter().take(count).enumerate() {
+                self.finish_row(simd, (row + i, column), first, epilogue, sums);
+            }
+        }
+    }
+
+    /// Adds what is to be added to the columns of a row from `column` on, unless it is the first pass what is there
+    /// as well, and stores them.
+    #[inline(always)]
+    fn finish_row<S: Simd>(
         &mut self,
         simd: S,
         (row, column): (usize, usize),
-        taps: (usize, usize),
+        first: bool,
+        epilogue: Epilogue<'_>,
         sums: &[S::V; VECTORS],
     ) {
         let outputs = self.outputs;
-        let (first, last) = (taps.0 == 0, taps.1 == self.taps);
-        let epilogue = if last { self.epilogue } else { Epilogue::default() };
         for (v, &sum) in sums.iter().enumerate() {
             let column = column + v * S::LANES;
             let at = row * outputs + column;
@@ -192,6 +220,27 @@ impl Output<'_> {
             }
         }
     }
+}
+
+/// The sums of `N` rows, [`VECTORS`] vectors of columns each, as they lie in the registers.
+pub(super) type Tile<S, const N: usize> = [[<S as Simd>::V; VECTORS]; N];
+
+/// `sum` plus what was added up before it, if anything was. (Not a closure: that would be compiled without the
+/// instructions.)
+#[inline(always)]
+pub(super) fn add<S: Simd, const N: usize>(
+    simd: S,
+    before: Option<Tile<S, N>>,
+    mut sum: Tile<S, N>,
+) -> Tile<S, N> {
+    if let Some(before) = before {
+        for (sums, before) in sum.iter_mut().zip(&before) {
+            for (sum, &before) in sums.iter_mut().zip(before) {
+                *sum = simd.add(before, *sum);
+            }
+        }
+    }
+    sum
 }
 
 struct Product<'a, R> {
@@ -274,7 +323,7 @@ impl<R: Rows> Product<'_, R> {
             *place = self.rows.place(first + i.min(count - 1));
         }
         let mut panel = part.panel;
-        let mut total = [[simd.splat(0.0); VECTORS]; N];
+        let mut total = None;
         for tap in part.taps.0..part.taps.1 {
             for start in (0..depth).step_by(DEPTH) {
                 let end = depth.min(start + DEPTH);
@@ -283,22 +332,23 @@ impl<R: Rows> Product<'_, R> {
                     *row = &self.rows.row(tap, place)[start..end];
                 }
                 let (columns, rest) = panel.split_at((end - start) * width);
-                let sums = dot::<S, N>(simd, &rows, columns);
-                for (total, sum) in total.iter_mut().zip(&sums) {
-                    for v in 0..VECTORS {
-                        total[v] = simd.add(total[v], sum[v]);
-                    }
-                }
+                total = Some(add(simd, total, dot::<S, N>(simd, &rows, columns)));
                 panel = rest;
             }
         }
-        for (i, sums) in total.iter().take(count).enumerate() {
-            self.output.finish(simd, (first + i, part.column), part.taps, sums);
+        if let Some(total) = total {
+            self.output.finish(simd, (first, count), part.column, part.taps, &total);
         }
     }
 }
 
 impl Epilogue<'_> {
+    /// Whether sums are stored as they are.
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.bias.is_none() && self.residual.is_none() && !self.relu
+    }
+
     /// What becomes of the sums of the columns from `column` on, which are stored from `at` on.
     #[inline(always)]
     pub(super) fn apply<S: Simd>(&self, simd: S, sum: S::V, column: usize, at: usize) -> S::V {
@@ -323,23 +373,46 @@ impl Epilogue<'_> {
 
 /// `N` rows times a panel, which is as deep as they are long.
 #[inline(always)]
-fn dot<S: Simd, const N: usize>(
-    simd: S,
-    rows: &[&[f32]; N],
-    panel: &[f32],
-) -> [[S::V; VECTORS]; N] {
+fn dot<S: Simd, const N: usize>(simd: S, rows: &[&[f32]; N], panel: &[f32]) -> Tile<S, N> {
     let depth = rows[0].len();
     assert!(rows.iter().all(|row| row.len() == depth));
+    assert!(panel.len() == depth * VECTORS * S::LANES);
     let mut sums = [[simd.splat(0.0); VECTORS]; N];
-    for (k, columns) in panel.chunks_exact(VECTORS * S::LANES).take(depth).enumerate() {
-        let columns = [simd.load(columns), simd.load(&columns[S::LANES..])];
-        for i in 0..N {
-            // SAFETY: `take` keeps `k` below `depth`, which is the length of every row.
-            let value = simd.splat(unsafe { *rows[i].get_unchecked(k) });
-            for v in 0..VECTORS {
-                sums[i][v] = simd.mul_add(value, columns[v], sums[i][v]);
-            }
+    let (whole, rest) = panel.split_at((depth - depth % UNROLLED) * VECTORS * S::LANES);
+    let mut k = 0;
+    for panel in whole.chunks_exact(UNROLLED * VECTORS * S::LANES) {
+        for columns in panel.chunks_exact(VECTORS * S::LANES) {
+            // SAFETY: panel and rows are `depth` deep.
+            unsafe { dot_one(simd, rows, k, columns, &mut sums) };
+            k += 1;
         }
     }
+    for columns in rest.chunks_exact(VECTORS * S::LANES) {
+        // SAFETY: panel and rows are `depth` deep.
+        unsafe { dot_one(simd, rows, k, columns, &mut sums) };
+        k += 1;
+    }
     sums
+}
+
+/// Adds the products with the panel's row `k`.
+///
+/// # Safety
+/// Every row is longer than `k`.
+#[inline(always)]
+unsafe fn dot_one<S: Simd, const N: usize>(
+    simd: S,
+    rows: &[&[f32]; N],
+    k: usize,
+    columns: &[f32],
+    sums: &mut Tile<S, N>,
+) {
+    let columns = [simd.load(columns), simd.load(&columns[S::LANES..])];
+    for i in 0..N {
+        // SAFETY: the caller's.
+        let value = simd.splat(unsafe { *rows[i].get_unchecked(k) });
+        for v in 0..VECTORS {
+            sums[i][v] = simd.mul_add(value, columns[v], sums[i][v]);
+        }
+    }
 }

@@ -27,7 +27,11 @@ const POSITIONS: usize = IN * IN;
 const MIN_CHANNELS: usize = MAX_LANES;
 /// Tiles that are transformed, multiplied and transformed back before the next ones: few, so that the
 /// transforms find their numbers in the cache, but enough to pay for reading the kernel.
-const BLOCK: usize = 96;
+const BLOCK: usize = 48;
+/// As many for a kernel that comes from memory each time, because it is larger than [`CACHED_BYTES`].
+const LARGE_BLOCK: usize = 96;
+/// What of a kernel a third-level cache may be expected to hold.
+const CACHED_BYTES: usize = 16 << 20;
 /// Put between the matrices, so that 36 stores in a row do not fall on the same lines of the cache.
 const GAP: usize = 16;
 
@@ -109,8 +113,9 @@ impl Winograd {
         let columns = size.1.div_ceil(OUT);
         let tiles = size.0.div_ceil(OUT) * columns;
         let zeros = vec![0.0; inputs];
-        for start in (0..tiles).step_by(BLOCK) {
-            let count = BLOCK.min(tiles - start);
+        let block = block(inputs, outputs);
+        for start in (0..tiles).step_by(block) {
+            let count = block.min(tiles - start);
             let grid = Grid { size, columns, start, count };
             let stride = count * inputs + GAP;
             let transformed = workspace.transformed.at_least(POSITIONS * stride);
@@ -128,6 +133,12 @@ impl Winograd {
             run(self.isa, OutputTransform { products, grid, stride, outputs, epilogue, out });
         }
     }
+}
+
+/// Tiles to a block.
+fn block(inputs: usize, outputs: usize) -> usize {
+    let kernel_bytes = POSITIONS * inputs * outputs * size_of::<f32>();
+    if kernel_bytes <= CACHED_BYTES { BLOCK } else { LARGE_BLOCK }
 }
 
 /// `G g G^T` of a kernel in rows.
@@ -206,10 +217,11 @@ impl Kernel for InputTransform<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, simd: S) {
         let channels = self.source.zeros.len();
+        // Out here it is cleared once.
+        let mut columns = [[simd.splat(0.0); IN]; IN];
         for tile in 0..self.source.grid.count {
             let pixels = self.source.pixels(tile);
             for start in vector_starts(channels, S::LANES) {
-                let mut columns = [[simd.splat(0.0); IN]; IN];
                 for (x, column) in columns.iter_mut().enumerate() {
                     let mut values = [simd.splat(0.0); IN];
                     for (y, value) in values.iter_mut().enumerate() {
@@ -284,9 +296,10 @@ struct OutputTransform<'a> {
 impl Kernel for OutputTransform<'_> {
     #[inline(always)]
     fn call<S: Simd>(mut self, simd: S) {
+        // Out here it is cleared once.
+        let mut columns = [[simd.splat(0.0); OUT]; IN];
         for tile in 0..self.grid.count {
             for start in vector_starts(self.outputs, S::LANES) {
-                let mut columns = [[simd.splat(0.0); OUT]; IN];
                 for (x, column) in columns.iter_mut().enumerate() {
                     let mut values = [simd.splat(0.0); IN];
                     for (y, value) in values.iter_mut().enumerate() {
