@@ -3,7 +3,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::buffers::give_back;
+use super::buffers::{give_back, take};
 use super::layers::{Conv2d, Geometry, Norm};
 use super::weights::Weights;
 
@@ -98,8 +98,7 @@ impl Fpn {
         feature: &Tensor,
         above: Tensor,
     ) -> Result<(Tensor, Tensor), TchError> {
-        let (_, _, height, width) = feature.size4()?;
-        let upsampled = above.f_upsample_nearest2d([height, width], None, None)?;
+        let upsampled = upsample(&above, feature)?;
         give_back(above);
         let merged = self.inner[level].forward_add(feature, &upsampled)?;
         give_back(upsampled);
@@ -130,6 +129,14 @@ impl P6P7 {
         let p7 = self.p7.forward(&p6.f_relu()?)?;
         Ok(vec![p6, p7])
     }
+}
+
+/// `above` with the height and width of `feature`: `torch.nn.functional.interpolate`, mode `nearest`.
+fn upsample(above: &Tensor, feature: &Tensor) -> Result<Tensor, TchError> {
+    let (_, channels, _, _) = above.size4()?;
+    let (_, _, height, width) = feature.size4()?;
+    let out = take(&[1, height, width, channels])?.f_permute([0, 3, 1, 2])?;
+    above.f_upsample_nearest2d_out(&out, [height, width], None, None)
 }
 
 /// The convolution at `path.0`, with the normalisation at `path.1` if there is one.

@@ -2,8 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
-/// A cache line.
-const LINE: usize = 16;
+/// A cache line, numbers.
+pub(super) const LINE: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::gemm::{BLOCK_BYTES, Output, PASS_DEPTH, Rows, Tile, VECTORS, add};
+use super::gemm::{Output, PASS_DEPTH, Rows, Tile, VECTORS, add};
 use super::simd::{Pairs, PairsKernel};
 
 /// With fewer columns it takes longer to round the rows than pairs of products save.
@@ -87,7 +87,7 @@ impl<R: Rows> Product<'_, R> {
         let panel_size = self.output.taps * pairs * width;
         let count = self.output.rows();
         let length = pairs * taps.len();
-        let block = (BLOCK_BYTES / (4 * length)).next_multiple_of(S::ROWS);
+        let block = self.output.block(length).next_multiple_of(S::ROWS);
         rounded.resize(rounded.len().max(block * length), 0);
         for start in (0..count).step_by(block) {
             let end = count.min(start + block);
@@ -143,6 +143,7 @@ impl<R: Rows> Product<'_, R> {
         rows: &[u32],
         part: Part<'_>,
     ) {
+        self.output.prefetch(simd, (first, count), part.column, part.taps);
         let length = part.panel.len() / (VECTORS * S::LANES);
         let rows: [&[u32]; N] =
             std::array::from_fn(|i| &rows[i.min(count - 1) * length..][..length]);

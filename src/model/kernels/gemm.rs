@@ -24,9 +24,11 @@ const DEPTH: usize = 128;
 const UNROLLED: usize = 4;
 /// Vectors of a row that are computed together.
 pub(super) const VECTORS: usize = 2;
-/// Rows are taken in blocks whose input is at most so large that it stays in the second-level cache while
-/// the matrix passes by, bytes.
-pub(super) const BLOCK_BYTES: usize = 256 << 10;
+/// Rows are taken in blocks whose input, output and residual are together at most so large that they stay in the
+/// second-level cache while the matrix passes by, bytes.
+const BLOCK_BYTES: usize = 256 << 10;
+/// So many rows pay for reading the matrix, though they be longer.
+const FEWEST_ROWS: usize = 48;
 /// Taps are taken together as far as the sum of their depths is at most that; the rest is added in
 /// further passes over the output. A panel then stays in the second-level cache while the rows pass by.
 pub(super) const PASS_DEPTH: usize = 1536;
@@ -162,6 +164,33 @@ impl Output<'_> {
         self.out.len() / self.outputs
     }
 
+    /// Rows, of so many numbers, to a block.
+    pub(super) fn block(&self, length: usize) -> usize {
+        let bytes = size_of::<f32>() * (length + 2 * self.outputs);
+        (BLOCK_BYTES / bytes).max(FEWEST_ROWS)
+    }
+
+    /// Fetches what [`finish`](Self::finish) will need, while the products are computed: lines that lie a row of the
+    /// output apart are not what the processor foresees.
+    #[inline(always)]
+    pub(super) fn prefetch<S: Simd>(
+        &self,
+        simd: S,
+        (row, count): (usize, usize),
+        column: usize,
+        taps: (usize, usize),
+    ) {
+        let residual = self.epilogue.residual.filter(|_| taps.1 == self.taps);
+        let width = (VECTORS * S::LANES).min(self.outputs - column);
+        for row in row..row + count {
+            let at = row * self.outputs + column;
+            simd.prefetch(&self.out[at..at + width]);
+            if let Some(residual) = residual {
+                simd.prefetch(&residual[at..at + width]);
+            }
+        }
+    }
+
     /// Stores a tile: the sums of `count` rows from `row` on, in the columns from `column` on, and what is to be added
     /// to them. `taps`: the first of the pass, and the first after it.
     #[inline(always)]
@@ -280,7 +309,7 @@ impl<R: Rows> Product<'_, R> {
         let width = VECTORS * S::LANES;
         let panel_size = self.output.taps * depth * width;
         let count = self.output.rows();
-        let block = (BLOCK_BYTES / (4 * depth * taps.len())).next_multiple_of(S::ROWS);
+        let block = self.output.block(depth * taps.len()).next_multiple_of(S::ROWS);
         for start in (0..count).step_by(block) {
             let end = count.min(start + block);
             for (index, panel) in panels.chunks_exact(panel_size).enumerate() {
@@ -316,6 +345,7 @@ impl<R: Rows> Product<'_, R> {
         (first, count): (usize, usize),
         part: Part<'_>,
     ) {
+        self.output.prefetch(simd, (first, count), part.column, part.taps);
         let depth = self.depth;
         let width = VECTORS * S::LANES;
         let mut places = [R::Place::default(); N];

@@ -100,6 +100,9 @@ pub(super) trait Simd: Copy {
     /// Reads the first [`LANES`](Self::LANES) numbers, of which there must be as many.
     fn load(self, from: &[f32]) -> Self::V;
 
+    /// Brings numbers that are needed soon into the first-level cache.
+    fn prefetch(self, what: &[f32]);
+
     /// Writes the first [`LANES`](Self::LANES) numbers, of which there must be as many.
     fn store(self, value: Self::V, to: &mut [f32]);
 
@@ -213,6 +216,9 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn prefetch(self, _what: &[f32]) {}
+
+    #[inline(always)]
     fn store(self, value: Self::V, to: &mut [f32]) {
         to[..8].copy_from_slice(&value);
     }
@@ -259,6 +265,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{Kernel, Pairs, PairsKernel, Simd};
+    use crate::model::kernels::aligned::LINE;
 
     /// AVX2 and FMA are there.
     #[derive(Clone, Copy)]
@@ -369,6 +376,14 @@ mod x86 {
                     assert!(from.len() >= $lanes);
                     // SAFETY: see above.
                     unsafe { $load(from.as_ptr()) }
+                }
+
+                #[inline(always)]
+                fn prefetch(self, what: &[f32]) {
+                    for line in what.chunks(LINE) {
+                        // SAFETY: a prefetch of any address is allowed; SSE is part of x86-64.
+                        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+                    }
                 }
 
                 #[inline(always)]
