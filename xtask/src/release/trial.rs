@@ -5,8 +5,6 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
 
-use crate::project::repository;
-
 /// Debian's release of the trial: its glibc is among the older ones that are in use.
 const SUITE: &str = "bookworm";
 
@@ -46,8 +44,6 @@ pub(super) fn in_an_empty_system(sh: &Shell, archive: &Path, scratch: &Path) -> 
         let found = cmd!(sh, "chroot {root} which {program}").quiet().ignore_status().read()?;
         ensure!(found.is_empty(), "the empty system has {found}");
     }
-    let demo = repository().join("fixtures/demo");
-    cmd!(sh, "cp -r {demo} {root}/demo").quiet().run()?;
     cmd!(sh, "tar --extract --file {archive} --directory {root}/opt --strip-components 1")
         .quiet()
         .run()?;
@@ -56,7 +52,7 @@ pub(super) fn in_an_empty_system(sh: &Shell, archive: &Path, scratch: &Path) -> 
         let inside = ["--fork", "--pid", "--mount", "--kill-child"];
         let command = cmd!(
             sh,
-            "unshare {inside...} --mount-proc={root}/proc chroot {root} env -i /opt/bin/detgate eval --project /demo --no-register {arguments...}"
+            "unshare {inside...} --mount-proc={root}/proc chroot {root} env -i /opt/bin/detgate eval --project /opt/fixtures/demo --no-register {arguments...}"
         );
         let output = command.quiet().ignore_status().output()?;
         eprint!("{}", String::from_utf8_lossy(&output.stdout));
@@ -69,7 +65,7 @@ pub(super) fn in_an_empty_system(sh: &Shell, archive: &Path, scratch: &Path) -> 
         Ok(())
     };
     ends_with(&[], 0)?;
-    ends_with(&["--checkpoint", "/demo/models/damaged/best_damaged.pt"], 1)
+    ends_with(&["--checkpoint", "/opt/fixtures/demo/models/damaged/best_damaged.pt"], 1)
 }
 
 /// Why there can be no such system here.
