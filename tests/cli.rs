@@ -71,7 +71,8 @@ fn without_a_baseline_the_exit_code_is_4_until_one_is_blessed() {
     let ran = demo.eval(&[]);
     assert_eq!(ran.code(), 4, "{}", ran.stderr());
     assert!(ran.stdout().contains("there is no baseline yet"), "{}", ran.stdout());
-    assert!(ran.stderr().contains("accepts this run as the baseline"), "{}", ran.stderr());
+    let advice = "`detgate bless --reason \"...\"` accepts this run as the baseline";
+    assert!(ran.stderr().contains(advice), "{}", ran.stderr());
     assert_eq!(demo.run(&["bless"]).code(), 0);
     assert_eq!(demo.eval(&[]).code(), 0);
     let again = demo.run(&["bless"]);

@@ -172,6 +172,16 @@ fn ci_is_what_ci_systems_set() {
 }
 
 #[test]
+fn advice_names_the_command_that_was_typed() {
+    let called_as = |value: Option<&str>| {
+        let lookup = |name: &str| value.filter(|_| name == "DETGATE_CALLED_AS").map(str::to_owned);
+        Environment::from_lookup(lookup).unwrap().called_as.to_string()
+    };
+    assert_eq!(called_as(None), "detgate");
+    assert_eq!(called_as(Some("cargo xtask")), "cargo xtask");
+}
+
+#[test]
 fn mlflows_variables_stand_between_flags_and_the_file() {
     let project = Project::new();
     project.write(

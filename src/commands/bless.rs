@@ -34,7 +34,7 @@ impl Review<'_> {
         if self.is_same(path, baseline, numeric_noise)? {
             remove_pending(path)?;
         } else {
-            self.propose(path, environment.snapshot_update, baseline.is_none())?;
+            self.propose(path, environment, baseline.is_none())?;
         }
         Ok(stored::tidy(path)?)
     }
@@ -53,8 +53,8 @@ impl Review<'_> {
         Ok(same && stored::are_there(path, baseline))
     }
 
-    fn propose(&self, path: &Path, update: SnapshotUpdate, unseen: bool) -> anyhow::Result<()> {
-        let accepts = match update {
+    fn propose(&self, path: &Path, environment: &Environment, unseen: bool) -> anyhow::Result<()> {
+        let accepts = match environment.snapshot_update {
             SnapshotUpdate::Always => true,
             SnapshotUpdate::Unseen => unseen,
             SnapshotUpdate::Pending | SnapshotUpdate::No => false,
@@ -68,7 +68,8 @@ impl Review<'_> {
         let objected = !self.candidate.recorded.objections.is_empty();
         let force = if objected { " --force" } else { "" };
         note(&format!(
-            "`cargo xtask bless{force} --reason \"...\"` accepts this run as the baseline"
+            "`{} bless{force} --reason \"...\"` accepts this run as the baseline",
+            environment.called_as
         ));
         Ok(())
     }
@@ -87,22 +88,20 @@ pub(crate) fn run(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> 
     if environment.ci {
         bail!("nothing is written to a baseline under CI; bless on your own machine and commit");
     }
+    let evaluate = format!("{} eval", environment.called_as);
     let pending = Snapshot::pending_path(&config.baseline);
     let Some(mut candidate) = Snapshot::read(&pending)? else {
-        bail!("nothing to accept: there is no {}; run `cargo xtask eval` first", pending.display());
+        bail!("nothing to accept: there is no {}; run `{evaluate}` first", pending.display());
     };
     let baseline = Snapshot::read(&config.baseline)?;
     if candidate.recorded.against != baseline.as_ref().map(Snapshot::digest) {
         bail!(
-            "{} was compared with another baseline than the present one; run `cargo xtask eval` again",
+            "{} was compared with another baseline than the present one; run `{evaluate}` again",
             pending.display()
         );
     }
     if stored::read(&config.baseline, &candidate)?.is_none() {
-        bail!(
-            "the detections of {} are not beside it; run `cargo xtask eval` again",
-            pending.display()
-        );
+        bail!("the detections of {} are not beside it; run `{evaluate}` again", pending.display());
     }
     if !flags.force && !candidate.recorded.objections.is_empty() {
         return Ok(refuse(&candidate));

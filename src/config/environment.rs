@@ -21,6 +21,8 @@ pub struct Environment {
     /// Variables by which Slurm, Kubernetes and the like tell a process which of many it is; those that are
     /// set, by name.
     pub engine: Vec<(&'static str, String)>,
+    /// `DETGATE_CALLED_AS`: what a user types in place of `detgate`, for advice; `cargo xtask` sets it to itself.
+    pub called_as: CalledAs,
     /// `DETGATE_MLFLOW_PYTHON`: a Python that has MLflow.
     pub mlflow_python: Option<PathBuf>,
     /// `DETGATE_MLFLOW_PROVISION`: a program that, given `mlflow-python`, prints the path of a Python
@@ -43,6 +45,22 @@ pub enum SnapshotUpdate {
     Unseen,
     /// `no`: nothing is written.
     No,
+}
+
+/// The command that starts detgate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CalledAs(String);
+
+impl Default for CalledAs {
+    fn default() -> Self {
+        Self("detgate".to_owned())
+    }
+}
+
+impl std::fmt::Display for CalledAs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl SnapshotUpdate {
@@ -88,6 +106,7 @@ impl Environment {
             cache: super::cache::folder(get),
             kernels: KERNELS.iter().filter_map(|name| Some((*name, get(name)?))).collect(),
             engine: super::shard::variables(get),
+            called_as: get("DETGATE_CALLED_AS").map(CalledAs).unwrap_or_default(),
             mlflow_python: get("DETGATE_MLFLOW_PYTHON").map(PathBuf::from),
             mlflow_provision: get("DETGATE_MLFLOW_PROVISION").map(PathBuf::from),
             mlflow: MlflowVariables::read(get),

@@ -124,8 +124,8 @@ fn how_to_accept(report: &Report) -> &'static str {
     match report.judgement.verdict {
         Verdict::Passed => "",
         _ => {
-            "To accept this as the new baseline: run `cargo xtask eval` at this commit, then \
-             `cargo xtask bless --force --reason \"why\"`, and commit the baseline.\n\n"
+            "To accept this as the new baseline: run `detgate eval` at this commit, then \
+             `detgate bless --force --reason \"why\"`, and commit the baseline.\n\n"
         }
     }
 }

@@ -16,7 +16,7 @@ fn the_page_of_a_regression_in_a_browser() {
         "Regressed",
         "The class that lost most is airplane: its AP50 went from 0.748 to 0.597 (−0.151 ▼)",
         "so it is more than chance",
-        "cargo xtask bless --force",
+        "detgate bless --force",
     ] {
         assert!(text.contains(said), "{said}: {text}");
     }

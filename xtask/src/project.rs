@@ -39,6 +39,7 @@ pub(crate) fn run(subcommand: &str, args: Vec<OsString>) -> Result<ExitCode> {
     let here = std::env::current_dir().context("cannot tell the working directory")?;
     let mut command = Command::new(program);
     command.arg(subcommand).args(with_project(args, &here));
+    command.env("DETGATE_CALLED_AS", "cargo xtask");
     // detgate asks for the MLflow environment only when it registers a model.
     command.env(
         "DETGATE_MLFLOW_PROVISION",

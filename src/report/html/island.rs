@@ -137,19 +137,19 @@ fn method(judgement: &Judgement) -> String {
 /// What a reader can do now.
 fn next(judgement: &Judgement) -> Vec<Step> {
     let step = |text: &str, command| Step { text: text.to_owned(), command };
-    let accept = Some("cargo xtask bless --force --reason \"why\"");
+    let accept = Some("detgate bless --force --reason \"why\"");
     match judgement.verdict {
         Verdict::Passed => vec![
             step("Nothing has to be done: no judged metric fell too far.", None),
             step(
                 "To make this run the new baseline, then commit the baseline:",
-                Some("cargo xtask bless --reason \"why\""),
+                Some("detgate bless --reason \"why\""),
             ),
         ],
         Verdict::Regressed => vec![
             step(
                 "Look at the pictures and the class that lost most. If it is a mistake, correct it and evaluate again.",
-                Some("cargo xtask eval"),
+                Some("detgate eval"),
             ),
             step(
                 "If the loss is wanted, accept it with a reason, then commit the baseline:",
@@ -160,13 +160,13 @@ fn next(judgement: &Judgement) -> Vec<Step> {
             step(
                 "These images cannot tell whether it got worse. Evaluate more of them; the sentences above say how many \
                  would settle it.",
-                Some("cargo xtask eval --max-images 0"),
+                Some("detgate eval --max-images 0"),
             ),
             step("Or accept it with a reason, then commit the baseline:", accept),
         ],
         Verdict::Incomparable if judgement.against.is_none() => vec![step(
             "Make this run the baseline that later ones are compared with, then commit the baseline:",
-            Some("cargo xtask bless --reason \"why\""),
+            Some("detgate bless --reason \"why\""),
         )],
         Verdict::Incomparable => vec![step(
             "Nothing was judged. Evaluate the model that is to be compared with in the same way, or make this run \
