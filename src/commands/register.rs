@@ -48,8 +48,8 @@ pub(crate) fn require(config: &Config, environment: &Environment) -> anyhow::Res
     let has_python = environment.mlflow_python.is_some() || environment.mlflow_provision.is_some();
     if matches!(uri, registry::TrackingUri::Sqlite { .. }) && !has_python {
         bail!(
-            "no Python with MLflow is known, which {} needs; use `cargo xtask eval`, set \
-             DETGATE_MLFLOW_PYTHON, or pass --no-register",
+            "no Python with MLflow is known, which {} needs; set DETGATE_MLFLOW_PYTHON to one, pass \
+             --no-register, or run `cargo xtask eval` in a clone of detgate",
             registry.tracking_uri
         );
     }
@@ -285,7 +285,7 @@ fn mlflow_python(environment: &Environment) -> Result<PathBuf, String> {
         return Ok(python.clone());
     }
     let Some(provision) = &environment.mlflow_provision else {
-        return Err("no Python with MLflow is known; use `cargo xtask eval`".to_owned());
+        return Err("no Python with MLflow is known; set DETGATE_MLFLOW_PYTHON to one".to_owned());
     };
     let output = std::process::Command::new(provision)
         .arg("mlflow-python")

@@ -29,7 +29,7 @@ pub use cache::{ByteSize, CacheConfig};
 pub use compare::CompareConfig;
 #[cfg(feature = "harness")]
 pub(crate) use compare::policy_file;
-pub use environment::{Environment, SnapshotUpdate};
+pub use environment::{CalledAs, Environment, SnapshotUpdate};
 pub use fixes::{Fix, Fixes, UnknownFix};
 pub use flags::{
     BlessFlags, CacheCommand, Cli, Command, CompareFlags, CompareFormat, EvalFlags, GateFlags,

@@ -14,8 +14,8 @@ use tch::{Device, Kind, TchError, Tensor};
 
 /// Smaller ones are left to the allocator, which keeps them anyhow, numbers.
 const MIN_LEN: i64 = 1 << 16;
-/// Memory that is kept per thread while no one uses it, numbers: 384 MiB, what an image of 800x1088 uses at once in a
-/// ResNet-50-FPN.
+/// Memory that is kept per thread while no one uses it, numbers: 384 MiB, about what an image of 800x1088 uses at once in
+/// a ResNet-50-FPN.
 const MAX_KEPT: i64 = 96 << 20;
 
 thread_local! {

@@ -131,7 +131,7 @@ impl P6P7 {
     }
 }
 
-/// `above` with the height and width of `feature`: `torch.nn.functional.interpolate`, mode `nearest`.
+/// `above`, `[1, c, h, w]`, with the height and width of `feature`: `torch.nn.functional.interpolate`, mode `nearest`.
 fn upsample(above: &Tensor, feature: &Tensor) -> Result<Tensor, TchError> {
     let (_, channels, _, _) = above.size4()?;
     let (_, _, height, width) = feature.size4()?;

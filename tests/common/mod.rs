@@ -85,7 +85,12 @@ impl Demo {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_detgate"));
         command.args(arguments).current_dir(self.folder.path()).env_remove("CI");
-        for variable in ["MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"] {
+        for variable in [
+            "DETGATE_CALLED_AS",
+            "MLFLOW_TRACKING_URI",
+            "MLFLOW_EXPERIMENT_NAME",
+            "MLFLOW_EXPERIMENT_ID",
+        ] {
             command.env_remove(variable);
         }
         // No test uses what another one found, nor leaves anything with the user.

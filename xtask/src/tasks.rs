@@ -1,9 +1,9 @@
 //! `test`, `ci` and `bench`: which cargo commands they are, in which order, under which variables.
 //!
 //! Two profiles, so that nothing is compiled twice: the feature sets without libtorch in dev, the one with it in
-//! release, which `eval` uses too. Packages are named one by one: `--workspace` would unify features across them and
-//! compile their common dependencies once more. And nothing is run twice: an integration test is run in the smallest build
-//! that has it.
+//! release, which `eval` uses too. All tests run in both; with `mlflow` alone only what there is in no other build.
+//! Packages are named one by one: `--workspace` would unify features across them and compile their common dependencies
+//! once more.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -123,7 +123,7 @@ impl Environment {
 pub(crate) fn test() -> Result<ExitCode> {
     let environment = Environment::provide()?;
     let mut steps = Steps::new()?;
-    test_steps(&mut steps, &environment)?;
+    test_steps(&mut steps, &environment);
     Ok(steps.finish())
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn ci() -> Result<ExitCode> {
     lint_steps(&mut steps, &environment.libtorch);
     deny_steps(&mut steps);
     workflow_step(&mut steps)?;
-    test_steps(&mut steps, &environment)?;
+    test_steps(&mut steps, &environment);
     steps.run("scale-test", |sh| cmd!(sh, "{cargo} xtask scale-test").run());
     if cfg!(target_os = "linux") {
         steps.run("release", |sh| cmd!(sh, "{cargo} xtask release --try").run());
@@ -198,11 +198,8 @@ fn deny_steps(steps: &mut Steps) {
     }
 }
 
-fn test_steps(steps: &mut Steps, environment: &Environment) -> Result<()> {
+fn test_steps(steps: &mut Steps, environment: &Environment) {
     let cargo = cargo();
-    let all = integration_tests()?;
-    let with_torch = named(&all, |text| needs(text, "torch"));
-    let with_mlflow = named(&all, |text| needs(text, "mlflow") && !needs(text, "torch"));
     let test = ["test", "--quiet", "--no-fail-fast", "--package"];
     let programs = environment.programs();
     let torch = ["detgate", "--release", "--features", FEATURES];
@@ -211,51 +208,19 @@ fn test_steps(steps: &mut Steps, environment: &Environment) -> Result<()> {
     steps.run("test: xtask", |sh| cmd!(sh, "{cargo} {test...} xtask").envs(programs).run());
     steps.run("test: no features", |sh| cmd!(sh, "{cargo} {test...} detgate").envs(programs).run());
     steps.run("test: mlflow", |sh| {
-        cmd!(sh, "{cargo} {test...} detgate --features mlflow --lib --bins {with_mlflow...}")
-            .envs(programs)
-            .run()
+        let what = ["--features", "mlflow", "--lib", "--test", "registry"];
+        cmd!(sh, "{cargo} {test...} detgate {what...}").envs(programs).run()
     });
     // Without the loader's variable (except on Windows, which has no rpath): this also tests the rpath.
     let windows_env = loader_env.clone().filter(|_| cfg!(windows));
     steps.run("test: torch, mlflow", |sh| {
-        let command = cmd!(sh, "{cargo} {test...} {torch...} --lib --bins {with_torch...}");
+        let command = cmd!(sh, "{cargo} {test...} {torch...} --lib --bins --tests");
         command.envs(programs).envs(build_env.clone()).envs(windows_env).run()
     });
     // cargo links doctests without the build script's rpath.
     steps.run("doctests: torch, mlflow", |sh| {
         cmd!(sh, "{cargo} {test...} {torch...} --doc").envs(build_env).envs(loader_env).run()
     });
-    Ok(())
-}
-
-/// The names of detgate's integration tests, each with its text.
-fn integration_tests() -> Result<Vec<(String, String)>> {
-    let folder = repository().join("tests");
-    let mut found = Vec::new();
-    let entries = folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        let main = if path.is_dir() { path.join("main.rs") } else { path.clone() };
-        let is_test = main.extension().is_some_and(|extension| extension == "rs");
-        if let (true, Ok(text), Some(name)) =
-            (is_test, std::fs::read_to_string(&main), path.file_stem())
-        {
-            found.push((name.to_string_lossy().into_owned(), text));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Whether a test, or a part of it, is only in builds with that feature.
-fn needs(text: &str, feature: &str) -> bool {
-    let condition = format!("feature = \"{feature}\"");
-    text.contains(&condition) && !text.contains(&format!("not({condition})"))
-}
-
-/// cargo's flags for those tests.
-fn named(tests: &[(String, String)], wanted: impl Fn(&str) -> bool) -> Vec<&str> {
-    tests.iter().filter(|(_, text)| wanted(text)).flat_map(|(name, _)| ["--test", name]).collect()
 }
 
 /// `cargo xtask bench ARGS`.
@@ -304,18 +269,6 @@ mod tests {
         steps.skip("deny", "not installed");
         assert_eq!(summary(&steps.done), "skipped          deny: not installed\n");
         assert_eq!(format!("{:?}", steps.finish()), format!("{:?}", ExitCode::SUCCESS));
-    }
-
-    /// A test that no step names would never be run, and say nothing.
-    #[test]
-    fn every_test_that_needs_a_feature_is_in_a_step_that_has_it() {
-        let tests = integration_tests().unwrap();
-        let torch = named(&tests, |text| needs(text, "torch"));
-        for name in ["cli", "parity", "registration", "resume", "shards", "check"] {
-            assert!(torch.contains(&name), "{name} is not in {torch:?}");
-        }
-        let mlflow = named(&tests, |text| needs(text, "mlflow") && !needs(text, "torch"));
-        assert_eq!(mlflow, ["--test", "registry"]);
     }
 
     /// Without a digest, an index could serve anything under the pinned name.

@@ -24,10 +24,10 @@ const DEPTH: usize = 128;
 const UNROLLED: usize = 4;
 /// Vectors of a row that are computed together.
 pub(super) const VECTORS: usize = 2;
-/// Rows are taken in blocks whose input, output and residual are together at most so large that they stay in the
-/// second-level cache while the matrix passes by, bytes.
+/// Rows are taken in blocks whose input, output and residual together stay in the second-level cache while the matrix
+/// passes by, bytes; but never fewer than [`FEWEST_ROWS`].
 const BLOCK_BYTES: usize = 256 << 10;
-/// So many rows pay for reading the matrix, though they be longer.
+/// With fewer, reading the matrix costs more than the cache saves.
 const FEWEST_ROWS: usize = 48;
 /// Taps are taken together as far as the sum of their depths is at most that; the rest is added in
 /// further passes over the output. A panel then stays in the second-level cache while the rows pass by.

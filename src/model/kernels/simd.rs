@@ -100,7 +100,7 @@ pub(super) trait Simd: Copy {
     /// Reads the first [`LANES`](Self::LANES) numbers, of which there must be as many.
     fn load(self, from: &[f32]) -> Self::V;
 
-    /// Brings numbers that are needed soon into the first-level cache.
+    /// Asks for numbers that are needed soon to be brought into the first-level cache; a hint, which may do nothing.
     fn prefetch(self, what: &[f32]);
 
     /// Writes the first [`LANES`](Self::LANES) numbers, of which there must be as many.

@@ -134,7 +134,7 @@ fn method(judgement: &Judgement) -> String {
     )
 }
 
-/// What a reader can do now.
+/// What a reader can do now. The commands are of `detgate`, however it was called: equal runs make equal pages.
 fn next(judgement: &Judgement) -> Vec<Step> {
     let step = |text: &str, command| Step { text: text.to_owned(), command };
     let accept = Some("detgate bless --force --reason \"why\"");

@@ -9,14 +9,14 @@ use crate::project::repository;
 
 /// Where they are in the repository, and in the archive.
 const PACKED: [&str; 11] = [
-    ".github/workflows",
+    ".github/workflows/check.yml",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "README.md",
-    "ci",
+    "ci/check.sh",
     "docs",
     "fixtures/demo",
     "schemas",

@@ -92,6 +92,7 @@ pub(super) fn collect(sh: &Shell, torch: &Path, python: &Path, into: &Path) -> R
         copy_mkl(sh, python, &into.join("onemkl"))?;
         list += "  onemkl: Intel Simplified Software License; libtorch_cpu.so has Intel oneMKL linked in\n";
     }
+    list += "  fixtures/demo: as its LICENSES.md says\n";
     list += "\nlib/libgomp.so.1 is of GCC: GPL-3.0-or-later with the GCC Runtime Library Exception 3.1, both in rust-library; \
              its source is at https://gcc.gnu.org.\n";
     sh.write_file(into.join("README.txt"), list)?;

@@ -197,7 +197,7 @@ fn pack(sh: &Shell, staged: &Path, folder: &Path) -> Result<PathBuf> {
     sh.create_dir(folder)?;
     let (parent, name) = (staged.with_file_name(""), staged.file_name().context("no name")?);
     let file = format!("{}.tar.gz", name.to_string_lossy());
-    let (partial, archive) = (staged.with_file_name(&file), folder.join(&file));
+    let (packed, archive) = (staged.with_file_name(&file), folder.join(&file));
     let repository = repository();
     let time = cmd!(sh, "git -C {repository} log -1 --format=@%ct").quiet().read()?;
     let plain = [
@@ -211,15 +211,15 @@ fn pack(sh: &Shell, staged: &Path, folder: &Path) -> Result<PathBuf> {
         "--use-compress-program=gzip -n",
     ];
     let place = ["--mtime", &time, "--directory"];
-    cmd!(sh, "tar --create --file {partial} {plain...} {place...} {parent} {name}")
+    cmd!(sh, "tar --create --file {packed} {plain...} {place...} {parent} {name}")
         .quiet()
         .run()
         .context("cannot pack; GNU tar and gzip are needed")?;
-    let digest = fetch::sha256(&mut File::open(&partial)?)?;
+    let digest = fetch::sha256(&mut File::open(&packed)?)?;
     let sum = folder.join(format!("{file}.sha256"));
     // Whoever looks meanwhile finds an archive with its own digest, or none.
     sh.remove_path(&sum)?;
-    appear(&archive, |file| std::fs::copy(&partial, file).map(drop))?;
+    appear(&archive, |path| std::fs::copy(&packed, path).map(drop))?;
     appear(&sum, |path| std::fs::write(path, format!("{digest}  {file}\n")))?;
     Ok(archive)
 }
