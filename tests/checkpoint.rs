@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use detgate::checkpoint::{Checkpoint, CheckpointError, Dtype, load, newest};
+use detgate::checkpoint::{Checkpoint, CheckpointError, Dtype, Tensor, load, load_copied, newest};
 use proptest::prelude::*;
 
 /// A file by its name, `.pt` where it has no ending.
@@ -136,6 +136,29 @@ fn files_that_are_no_checkpoints_say_what_they_are() {
     let whole = std::fs::read(fixture("busy")).unwrap();
     assert!(error(&whole[..whole.len() / 2]).contains("cut short"));
     assert!(matches!(load(Path::new("/no/such.pt")), Err(CheckpointError::Read { .. })));
+}
+
+/// A weight with a flipped bit evaluates like any other.
+#[test]
+fn weights_that_are_not_as_their_checksum_says_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("best_x.pt");
+    let whole = std::fs::read(fixture("busy")).unwrap();
+    std::fs::write(&path, &whole).unwrap();
+    let found = load_copied(&path).unwrap();
+    let place = |tensor: &Tensor| {
+        let bytes: Vec<u8> = tensor.to_f32().into_iter().flat_map(f32::to_le_bytes).collect();
+        whole.windows(bytes.len()).position(|window| bytes.len() > 8 && window == bytes)
+    };
+    let (name, at) =
+        found.state_dict.iter().find_map(|(name, tensor)| Some((name, place(tensor)?))).unwrap();
+    let tensor = &found.state_dict[name];
+    let mut damaged = whole.clone();
+    damaged[at] ^= 1;
+    std::fs::write(&path, damaged).unwrap();
+    assert_ne!(load(&path).unwrap().state_dict[name].to_f32()[0], tensor.to_f32()[0]);
+    let error = load_copied(&path).unwrap_err().to_string();
+    assert!(error.contains("best_x.pt is damaged: the record data/"), "{error}");
 }
 
 #[test]

@@ -16,7 +16,13 @@ const LFS: &[u8] = b"version https://git-lfs";
 /// A mapped checkpoint file and its records, whose names have lost the archive's own.
 pub(super) struct Archive {
     map: Arc<Mmap>,
-    records: BTreeMap<String, Range<usize>>,
+    records: BTreeMap<String, Record>,
+}
+
+struct Record {
+    range: Range<usize>,
+    /// 0 where it was saved without (`torch.serialization.set_crc32_options(False)`).
+    crc32: u32,
 }
 
 impl Archive {
@@ -44,7 +50,7 @@ impl Archive {
                 (end <= map.len()).then_some(start..end)
             });
             let range = range.ok_or_else(|| format!("is cut short within the record {shown}"))?;
-            records.insert(name, range);
+            records.insert(name, Record { range, crc32: entry.crc32() });
         }
         let archive = Self { records: without_root(records)?, map };
         match archive.record("byteorder") {
@@ -58,8 +64,22 @@ impl Archive {
 
     /// The bytes of a record such as `data.pkl` or `data/0`.
     pub(super) fn record(&self, name: &str) -> Option<Bytes> {
-        let range = self.records.get(name)?.clone();
+        let range = self.records.get(name)?.range.clone();
         Some(Bytes::Mapped(Arc::clone(&self.map), range))
+    }
+
+    /// Compares every record with its checksum, for which the whole file is read.
+    pub(super) fn verify(&self) -> Result<(), String> {
+        let is_damaged = |record: &Record| {
+            record.crc32 != 0 && crc32fast::hash(&self.map[record.range.clone()]) != record.crc32
+        };
+        match self.records.iter().find(|(_, record)| is_damaged(record)) {
+            Some((name, _)) => Err(format!(
+                "is damaged: the record {} is not what its checksum says; copy it again",
+                name.escape_debug()
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -97,9 +117,7 @@ fn require_checkpoint(zip: &zip::ZipArchive<Cursor<&[u8]>>) -> Result<(), String
 }
 
 /// All records lie in one folder, named after the file that was once written; take its name off.
-fn without_root(
-    records: BTreeMap<String, Range<usize>>,
-) -> Result<BTreeMap<String, Range<usize>>, String> {
+fn without_root(records: BTreeMap<String, Record>) -> Result<BTreeMap<String, Record>, String> {
     let root = records
         .keys()
         .find_map(|name| {
@@ -109,6 +127,6 @@ fn without_root(
         .ok_or_else(|| "holds no data.pkl; it was not written by torch.save".to_owned())?;
     Ok(records
         .into_iter()
-        .filter_map(|(name, range)| Some((name.strip_prefix(&root)?.to_owned(), range)))
+        .filter_map(|(name, record)| Some((name.strip_prefix(&root)?.to_owned(), record)))
         .collect())
 }

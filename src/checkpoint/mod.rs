@@ -111,27 +111,35 @@ pub fn newest(folder: &Path) -> Result<PathBuf, CheckpointError> {
 /// # Errors
 /// [`CheckpointError`], naming `path` and what is wrong with it.
 pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
-    parsed(path, map)
+    parsed(path, map, |_| Ok(()))
 }
 
 /// As [`load`], with a copy of the whole file in memory: whoever writes to it while the weights are used changes nothing,
-/// and who cuts it short does not end this process.
+/// and who cuts it short does not end this process. The records that `torch.save` wrote must be as their checksums say.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_copied(path: &Path) -> Result<Checkpoint, CheckpointError> {
-    parsed(path, copied)
+    parsed(path, copied, Archive::verify)
 }
 
 /// A file's bytes, or what is wrong with it.
 type Content = std::io::Result<Result<Arc<Mmap>, String>>;
 
-fn parsed(path: &Path, content: fn(&Path) -> Content) -> Result<Checkpoint, CheckpointError> {
+fn parsed(
+    path: &Path,
+    content: fn(&Path) -> Content,
+    check: fn(&Archive) -> Result<(), String>,
+) -> Result<Checkpoint, CheckpointError> {
     let map =
         content(path).map_err(|error| CheckpointError::Read { path: path.to_owned(), error })?;
     let parsed = map.and_then(|map| match safetensors::recognise(&map) {
         true => Ok((without_wrappers(safetensors::read(&map)?), None)),
-        false => parse(&Archive::read(map)?),
+        false => {
+            let archive = Archive::read(map)?;
+            check(&archive)?;
+            parse(&archive)
+        }
     });
     let (state_dict, classes) =
         parsed.map_err(|what| CheckpointError::Invalid { path: path.to_owned(), what })?;

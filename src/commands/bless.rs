@@ -68,8 +68,9 @@ impl Review<'_> {
         let objected = !self.candidate.recorded.objections.is_empty();
         let force = if objected { " --force" } else { "" };
         note(&format!(
-            "`{} bless{force} --reason \"...\"` accepts this run as the baseline",
-            environment.called_as
+            "`{} bless{force} --reason \"...\"` accepts this run as the baseline {}",
+            environment.called_as,
+            path.display()
         ));
         Ok(())
     }

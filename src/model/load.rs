@@ -12,6 +12,7 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError, ClassMap};
 use crate::config::{Config, LabelKind, LabelMap, ModelSource, Precision};
 use crate::detections::{Detector, ModelForm};
 use crate::files::failed;
+use crate::shown;
 
 /// The fact of what labels mean.
 pub const LABELS: &str = "labels";
@@ -339,7 +340,7 @@ fn require_classes(checkpoint: &Checkpoint, map: &LabelMap) -> Result<(), LoadEr
 /// `person (1 -> 1), car (3 -> 2)`: name, category id, label.
 fn describe(to_label: &BTreeMap<i64, i64>, names: &BTreeMap<i64, String>) -> String {
     let class = |(category, label): (&i64, &i64)| {
-        let name = names.get(label).map_or("(unnamed)", String::as_str);
+        let name = names.get(label).map_or("(unnamed)".to_owned(), |name| shown::line(name));
         format!("{name} ({category} -> {label})")
     };
     to_label.iter().map(class).collect::<Vec<_>>().join(", ")

@@ -4,9 +4,10 @@
 use csv::Writer;
 
 use super::Report;
+use crate::shown;
 
 /// A spreadsheet takes what begins so for a formula.
-const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+const FORMULA: [char; 4] = ['=', '+', '-', '@'];
 
 /// The table with its header. Undefined values are empty. A name that a spreadsheet would take for a formula
 /// has a `'` before it.
@@ -46,5 +47,6 @@ fn number(value: Option<f64>) -> String {
 }
 
 fn name(text: &str) -> String {
-    if text.starts_with(FORMULA) { format!("'{text}") } else { text.to_owned() }
+    let text = shown::line(text);
+    if text.starts_with(FORMULA) { format!("'{text}") } else { text }
 }

@@ -5,6 +5,7 @@
 use super::Report;
 use super::words::{self, explain};
 use crate::gate::Verdict;
+use crate::shown;
 
 /// GitHub shows ten errors, and ten warnings, of a step.
 const MOST: usize = 10;
@@ -39,9 +40,8 @@ pub fn annotations(report: &Report) -> String {
 
 /// What ends a line ends a command, and what follows would be the next.
 fn data(text: &str) -> String {
-    let text: String =
-        text.chars().filter(|c| matches!(c, '\r' | '\n') || !c.is_control()).collect();
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    let lines: Vec<String> = text.lines().map(shown::line).collect();
+    lines.join("\n").replace('%', "%25").replace('\n', "%0A")
 }
 
 fn property(text: &str) -> String {
