@@ -1,7 +1,7 @@
 //! Flags, `detgate.toml`, `project_config.json` and `labelmap.json` to one validated [`Config`].
 //!
-//! Nothing below this module knows a default or reads an environment variable. Deliberately absent:
-//! any look into the data or the model.
+//! Nothing below this module knows a default or reads an environment variable, but for the kernels, which obey libtorch's
+//! own `ATEN_CPU_CAPABILITY`. Deliberately absent: any look into the data or the model.
 
 mod cache;
 mod compare;

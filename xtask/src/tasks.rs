@@ -56,7 +56,9 @@ impl Steps {
                 Outcome::Failed
             }
         };
-        self.done.push((name, outcome, start.elapsed()));
+        let time = start.elapsed();
+        eprintln!("== {name}: {} s", time.as_secs());
+        self.done.push((name, outcome, time));
     }
 
     fn skip(&mut self, name: &'static str, why: &'static str) {

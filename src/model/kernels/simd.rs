@@ -55,9 +55,8 @@ impl Isa {
             .unwrap_or(self.min(Self::detect()))
     }
 
-    /// All that this processor has and that compute in float32, the best last.
+    /// All that this processor has, that `ATEN_CPU_CAPABILITY` allows, and that compute in float32, the best last.
     pub fn available() -> Vec<Self> {
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
         let mut all = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
@@ -67,7 +66,18 @@ impl Isa {
                 all.push(Self::Avx512);
             }
         }
+        let allowed = Self::allowed(std::env::var("ATEN_CPU_CAPABILITY").ok().as_deref());
+        all.retain(|isa| *isa <= allowed);
         all
+    }
+
+    /// The best that libtorch's own variable lets it use, so that one variable holds both to the same.
+    fn allowed(capability: Option<&str>) -> Self {
+        match capability {
+            Some("default") => Self::Portable,
+            Some("avx2") => Self::Avx2,
+            _ => Self::Avx512,
+        }
     }
 
     /// Lanes of a vector.
@@ -478,4 +488,15 @@ mod x86 {
         _mm512_fnmadd_ps,
         _mm512_max_ps
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_of_libtorch_holds_the_kernels_to_the_same_instructions() {
+        let allowed = [None, Some("avx512"), Some("avx2"), Some("default")].map(Isa::allowed);
+        assert_eq!(allowed, [Isa::Avx512, Isa::Avx512, Isa::Avx2, Isa::Portable]);
+    }
 }

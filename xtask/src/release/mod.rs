@@ -1,7 +1,7 @@
 //! `cargo xtask release`: an archive of the program with its libraries, for machines that have neither Rust nor Python nor
 //! libtorch.
 //!
-//! The program is the one that was tested, without its line tables. It finds its libraries beside it. The same program gives the
+//! The program is the one that was tested, without its symbols. It finds its libraries beside it. The same program gives the
 //! same archive to the last byte: files are in order and carry the time of the commit.
 //!
 //! Deliberately absent: other systems than Linux, where nobody has tried it; and the C library with C++'s, which every
