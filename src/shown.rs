@@ -4,6 +4,9 @@
 //!
 //! Deliberately absent: JSON and files, which have every text as it is.
 
+use std::borrow::Cow;
+use std::path::Path;
+
 use unicode_width::UnicodeWidthChar;
 
 /// A longer name is cut in its middle: paths, and names of classes on slices, differ at both ends.
@@ -36,6 +39,13 @@ pub fn line(text: &str) -> String {
 /// sentence of ours.
 pub fn lines(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n  ")
+}
+
+/// A path as a word of a shell, for a command that somebody may copy.
+pub fn word(path: &Path) -> String {
+    let text = line(&path.to_string_lossy());
+    // Nothing that `line` leaves is a NUL, which alone no shell can be given.
+    shlex::try_quote(&text).map_or_else(|_| text.clone(), Cow::into_owned)
 }
 
 /// `1 image`, `2 images`.
@@ -90,6 +100,15 @@ mod tests {
         assert_eq!(name(""), "\"\"");
         assert_eq!(line("a\tb\u{2028}c"), r"a\tb\u{2028}c");
         assert_eq!(lines("said\nPASSED: \u{7}\n"), "said\n  PASSED: \\u{7}");
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        let words = ["runs/best.snap", "my runs/it's.snap", "$(reboot)", "a\nb"];
+        let words = words.map(|path| word(Path::new(path)));
+        let quoted = [r#""my runs/it's.snap""#, "'$(reboot)'", r#""a\\nb""#];
+        assert_eq!(words[..1], ["runs/best.snap"]);
+        assert_eq!(words[1..], quoted);
     }
 
     #[test]

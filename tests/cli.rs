@@ -81,6 +81,34 @@ fn without_a_baseline_the_exit_code_is_4_until_one_is_blessed() {
 }
 
 #[test]
+fn the_advice_to_bless_names_the_same_project_and_baseline() {
+    let demo = Demo::small();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = demo.command(arguments);
+        command.current_dir(&elsewhere).output().unwrap()
+    };
+    let project = demo.path("").display().to_string();
+    let (project, baseline) = (["--project", &project], ["--baseline", "it's a/base line.snap"]);
+    let ran = run(&[&["eval", "--no-register"], &project[..], &baseline].concat());
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(4), "{said}");
+    let command = said.split('`').find(|text| text.starts_with("detgate bless")).unwrap();
+    let words = shlex::split(command).unwrap();
+    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    let blessed = run(&words);
+    let said = String::from_utf8(blessed.stdout).unwrap();
+    assert!(said.starts_with("accepted best_demo.pt, evaluated 20"), "{command}: {said}");
+    assert!(elsewhere.path().join("it's a/base line.snap").is_file());
+}
+
+#[test]
+fn a_folder_of_images_that_is_not_there_is_named() {
+    let text = Demo::small().refusal(&["--images", "typo"]);
+    assert!(text.contains("there is no folder of images") && text.contains("typo"), "{text}");
+}
+
+#[test]
 fn other_settings_or_data_are_not_comparable_and_say_what_differs() {
     let demo = Demo::blessed();
     let ran = demo.eval(&["--score-thr", "0.3"]);

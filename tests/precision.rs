@@ -37,6 +37,12 @@ fn a_baseline_is_compared_with_runs_of_its_own_precision_only() {
         );
         assert!(demo.report() == report, "the number of workers changes the report");
     }
+    let held = demo
+        .command(&["eval", "--no-register", "--precision", "bf16"])
+        .env("ATEN_CPU_CAPABILITY", "avx2")
+        .output()
+        .unwrap();
+    assert_eq!(held.status.code(), Some(2), "the kernels are not held to AVX2");
     let blessed = demo.run(&["bless", "--force", "--reason", "faster"]);
     assert_eq!(blessed.code(), 0, "{}", blessed.stderr());
     assert_eq!(demo.eval(&bf16).code(), 0);

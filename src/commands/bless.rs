@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use detgate::config::{BlessConfig, BlessFlags, Environment, SnapshotUpdate};
+use detgate::config::{BlessConfig, BlessFlags, Environment, ProjectFlags, SnapshotUpdate};
 use detgate::gate::stored::{self, Stored};
 use detgate::gate::{Snapshot, Verdict};
 use detgate::shown;
@@ -16,6 +16,8 @@ use crate::{exit, exit_code, note, say};
 pub(crate) struct Review<'r> {
     pub(crate) candidate: &'r Snapshot,
     pub(crate) stored: &'r Stored,
+    /// Where `bless` finds the candidate.
+    pub(crate) place: &'r ProjectFlags,
 }
 
 impl Review<'_> {
@@ -68,8 +70,9 @@ impl Review<'_> {
         let objected = !self.candidate.recorded.objections.is_empty();
         let force = if objected { " --force" } else { "" };
         note(&format!(
-            "`{} bless{force} --reason \"...\"` accepts this run as the baseline {}",
+            "`{} bless{}{force} --reason \"...\"` accepts this run as the baseline {}",
             environment.called_as,
+            self.place,
             path.display()
         ));
         Ok(())
@@ -89,7 +92,7 @@ pub(crate) fn run(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> 
     if environment.ci {
         bail!("nothing is written to a baseline under CI; bless on your own machine and commit");
     }
-    let evaluate = format!("{} eval", environment.called_as);
+    let evaluate = format!("{} eval{}", environment.called_as, flags.project);
     let pending = Snapshot::pending_path(&config.baseline);
     let Some(mut candidate) = Snapshot::read(&pending)? else {
         bail!("nothing to accept: there is no {}; run `{evaluate}` first", pending.display());
@@ -111,9 +114,12 @@ pub(crate) fn run(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> 
     candidate.write(&config.baseline)?;
     remove_pending(&config.baseline)?;
     stored::tidy(&config.baseline)?;
+    // The hour, because it need not be that of the last run: one that was interrupted leaves no candidate.
+    let evaluated = candidate.recorded.date.as_deref().unwrap_or("at an unknown hour");
     say(&format!(
-        "accepted {} as the baseline {}\n",
+        "accepted {}, evaluated {}, as the baseline {}\n",
         shown::name(&candidate.provenance.checkpoint),
+        shown::line(evaluated),
         config.baseline.display()
     ))?;
     Ok(exit::PASSED)

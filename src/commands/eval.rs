@@ -112,7 +112,7 @@ pub(crate) fn conclude(
     let judgement = &report.judgement;
     // Another commit's baseline is no file to review.
     if let (BaselineSource::File(path), None) = (&config.gate.baseline, target) {
-        let review = bless::Review { candidate: &candidate, stored: &stored };
+        let review = bless::Review { candidate: &candidate, stored: &stored, place: &config.place };
         let snapshot = kept.map(|kept| &kept.snapshot);
         let kept = review.keep(path, environment, snapshot, config.gate.numeric_noise);
         // The verdict stands, whatever becomes of the review.

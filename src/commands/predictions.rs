@@ -60,13 +60,14 @@ fn from_model(
         }
         (false, _) => None,
     };
+    model::hold_kernels(environment);
     let (model, stamp) = open(config)?;
     let model_file = model.path().to_owned();
     let model_digest = digest_of_model(&model_file, folder.as_deref(), config.cache.verify)?;
     let provenance = origin::provenance_of(&model_file, &model_digest);
     let form = model.form();
     let facts = facts(&model, environment);
-    let key = key(&facts, &provenance);
+    let key = key(&facts, &provenance).called(&provenance.checkpoint, &form.to_string());
     let labels = model.labels().cloned();
     let load = || {
         let detector = model.load_labels()?;
@@ -147,7 +148,7 @@ fn key(facts: &[(&'static str, String)], provenance: &Provenance) -> Key {
         ("engine", provenance.engine.clone()),
     ];
     let facts = facts.iter().filter(|(name, _)| *name != model::LABELS).cloned();
-    Key::new(facts.chain(model)).called(&provenance.checkpoint)
+    Key::new(facts.chain(model))
 }
 
 /// The images of an evaluation.
@@ -275,11 +276,19 @@ fn require_known(path: &Path, by_image: &coco_results::ByImage) -> anyhow::Resul
 
 #[cfg(feature = "torch")]
 mod model {
-    use detgate::config::Config;
+    use detgate::config::{Config, Environment};
     use detgate::detections::Detector;
+    use detgate::model::kernels::Isa;
 
     pub(super) type Boxed = Box<dyn Detector>;
     pub(super) use detgate::model::{LABELS, Opened};
+
+    /// The variable of libtorch's own kernels holds ours, too.
+    pub(super) fn hold_kernels(environment: &Environment) {
+        if let Some(capability) = environment.capability() {
+            Isa::hold_to(Isa::of_capability(capability));
+        }
+    }
 
     pub(super) fn open(config: &Config) -> anyhow::Result<Opened> {
         Ok(detgate::model::open(config)?)
@@ -292,10 +301,12 @@ mod model {
     use std::collections::BTreeMap;
     use std::path::Path;
 
-    use detgate::config::Config;
+    use detgate::config::{Config, Environment};
     use detgate::detections::{Detector, ModelForm};
 
     pub(super) type Boxed = Box<dyn Detector>;
+
+    pub(super) fn hold_kernels(_environment: &Environment) {}
 
     pub(super) const LABELS: &str = "labels";
 

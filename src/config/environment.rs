@@ -85,6 +85,12 @@ const KERNELS: [&str; 6] = [
 ];
 
 impl Environment {
+    /// What `ATEN_CPU_CAPABILITY` says, by which libtorch chooses its instructions.
+    pub fn capability(&self) -> Option<&str> {
+        let said = self.kernels.iter().find(|(name, _)| *name == "ATEN_CPU_CAPABILITY");
+        said.map(|(_, value)| value.as_str())
+    }
+
     /// Reads the process's environment.
     ///
     /// # Errors

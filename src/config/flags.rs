@@ -10,6 +10,7 @@ use super::gate::{REPLICATES, is_replicates};
 use super::metrics::{THREADS, THREADS_WORDS};
 use super::self_flags::{CompletionsFlags, ManFlags, SchemaFlags};
 use super::{Fixes, Judge, ShardFlag};
+use crate::shown;
 
 /// Tells whether a change broke your object detector.
 #[derive(Debug, Parser)]
@@ -77,7 +78,7 @@ fn replicates(text: &str) -> Result<usize, String> {
 }
 
 /// Where the project is; shared by all commands.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, PartialEq, Args)]
 pub struct ProjectFlags {
     /// The folder that holds data/processed/project_config.json [default: searched upwards]
     #[arg(long, value_name = "DIR")]
@@ -85,6 +86,18 @@ pub struct ProjectFlags {
     /// The baseline: a snapshot, or models:/NAME@ALIAS or models:/NAME/VERSION
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
+}
+
+/// The flags that were given, as a shell reads them, each behind a blank: advice names the same place.
+impl std::fmt::Display for ProjectFlags {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (flag, value) in [("--project", &self.project), ("--baseline", &self.baseline)] {
+            if let Some(value) = value {
+                write!(f, " {flag} {}", shown::word(value))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How a change is judged; shared by all commands that judge.

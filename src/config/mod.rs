@@ -1,7 +1,7 @@
 //! Flags, `detgate.toml`, `project_config.json` and `labelmap.json` to one validated [`Config`].
 //!
-//! Nothing below this module knows a default or reads an environment variable, but for the kernels, which obey libtorch's
-//! own `ATEN_CPU_CAPABILITY`. Deliberately absent: any look into the data or the model.
+//! Nothing below this module knows a default or reads an environment variable. Deliberately absent:
+//! any look into the data or the model.
 
 mod cache;
 mod compare;
@@ -255,6 +255,8 @@ pub struct Config {
     pub registry: Option<RegistryConfig>,
     /// What a person should know of how this came about, such as a relocated folder.
     pub notices: Vec<String>,
+    /// How project and baseline were named, for advice that names them again.
+    pub place: ProjectFlags,
 }
 
 impl Config {
@@ -368,6 +370,7 @@ impl Config {
             label_map,
             root,
             notices,
+            place: flags.project.clone(),
         };
         config.validate()?;
         if flags.promote.is_some() && config.registry.is_none() {

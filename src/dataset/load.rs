@@ -38,6 +38,12 @@ pub enum DatasetError {
         /// What is wrong, naming the record, and what to do.
         what: String,
     },
+    /// The folder of the images is not there.
+    #[error("there is no folder of images {}; correct --images, or `images` of [data] in detgate.toml", folder.display())]
+    NoFolder {
+        /// Where images were looked for.
+        folder: PathBuf,
+    },
     /// Images that the annotation file lists are not on disk.
     #[error(
         "{} lacks {missing} of {}, the first is {}; correct \"val_dir\" or pass --images",
@@ -214,6 +220,9 @@ fn unique<T: Ord + Display>(what: &str, ids: impl Iterator<Item = T>) -> Result<
 
 fn require_files(records: &[ImageRecord], folder: &Path) -> Result<(), DatasetError> {
     let mut missing = records.iter().filter(|record| !record.path.is_file()).peekable();
+    if missing.peek().is_some() && !folder.is_dir() {
+        return Err(DatasetError::NoFolder { folder: folder.to_owned() });
+    }
     match missing.peek().map(|record| record.file_name.clone()) {
         None => Ok(()),
         Some(first) => Err(DatasetError::MissingImages {

@@ -45,6 +45,22 @@ pub struct ModelForm {
     pub precision: Precision,
 }
 
+impl std::fmt::Display for ModelForm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.format)?;
+        if let Some((min, max)) = self.input_size {
+            write!(f, ", {min} to {max} px")?;
+        }
+        if let Some(eps) = self.norm_eps {
+            write!(f, ", eps {eps:?}")?;
+        }
+        f.write_str(match self.precision {
+            Precision::F32 => "",
+            Precision::Bf16 => ", bf16",
+        })
+    }
+}
+
 /// Why a detector could not run on an image.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

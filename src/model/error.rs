@@ -45,7 +45,7 @@ pub enum ModelError {
     },
     /// bfloat16 was asked for.
     #[error(
-        "this processor has no AVX512_BF16, which precision bf16 needs; evaluate with --precision f32"
+        "this processor has no AVX512_BF16, which precision bf16 needs, or ATEN_CPU_CAPABILITY does not allow it; evaluate with --precision f32"
     )]
     NoBf16,
     /// bfloat16 was asked for where detgate does not compute.

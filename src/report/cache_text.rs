@@ -16,6 +16,9 @@ pub fn list(folder: &Path, groups: &[Group]) -> String {
     let mut table = plain(["model", "images", "size", "last used", "settings"]);
     for group in groups {
         let fact = |name: &str| group.facts.get(name).map_or("", String::as_str);
+        // Older files have no settings for people.
+        let settings = [fact("settings"), fact("model")].into_iter().find(|text| !text.is_empty());
+        let engine = format!("{} {}", fact("engine"), fact("kernels"));
         let digest = fact("model_blake3");
         let named = format!("{} {}", fact("file"), digest.get(..8).unwrap_or(digest));
         table.add_row([
@@ -23,7 +26,7 @@ pub fn list(folder: &Path, groups: &[Group]) -> String {
             group.images.to_string(),
             size(group.bytes),
             used(group.used),
-            shown::line(&format!("{}; {}", fact("model"), fact("engine"))),
+            shown::line(&format!("{}; {}", settings.unwrap_or_default(), engine.trim_end())),
         ]);
     }
     align_numbers(&mut table);

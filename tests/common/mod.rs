@@ -86,6 +86,7 @@ impl Demo {
         let mut command = Command::new(env!("CARGO_BIN_EXE_detgate"));
         command.args(arguments).current_dir(self.folder.path()).env_remove("CI");
         for variable in [
+            "ATEN_CPU_CAPABILITY",
             "DETGATE_CALLED_AS",
             "MLFLOW_TRACKING_URI",
             "MLFLOW_EXPERIMENT_NAME",

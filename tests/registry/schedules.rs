@@ -225,10 +225,12 @@ fn assert_outcome(
     }
 }
 
-fn run_all(python: &Path, total: usize) {
+/// Every `stride`th schedule: still every request, and every way, where it has no factor in common with the 19 ways.
+fn run_all(python: &Path, total: usize, stride: usize) {
     let server = &start(python, &[]);
     let sequence = requests(server);
-    let schedules: Vec<_> = schedules(sequence.len(), total).into_iter().map(Arc::new).collect();
+    let schedules: Vec<_> =
+        schedules(sequence.len(), total).into_iter().step_by(stride).map(Arc::new).collect();
     let name = |number: usize| format!("schedule {number}");
     let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
@@ -292,7 +294,7 @@ fn whatever_goes_wrong_there_is_one_whole_version_or_none() {
     let Some(python) = mlflow_python() else {
         return;
     };
-    run_all(&python, 560);
+    run_all(&python, 560, 1);
 }
 
 #[test]
@@ -300,5 +302,5 @@ fn the_same_with_a_server_of_mlflow_2() {
     let Some(python) = mlflow2_python() else {
         return;
     };
-    run_all(&python, 0);
+    run_all(&python, 0, 5);
 }

@@ -11,7 +11,7 @@ cargo xtask COMMAND
 
   eval ARGS        fetch libtorch if needed, build, and run `detgate eval ARGS`; outside a project, on fixtures/demo
   bless ARGS       the same for `detgate bless ARGS`: accept the candidate as the baseline
-  test             the whole test suite, without features and with torch; the registry's; doctests; xtask itself
+  test             the whole test suite with torch; unit tests and the registry's in dev; doctests; xtask itself
   bench ARGS       cargo bench ARGS, with libtorch
   bench-peers ARGS time detgate against the other COCO engines, from JSON files to the 12 numbers
   bench-inference ARGS  time detgate against torchvision, ONNX Runtime and OpenVINO on the same images

@@ -1,20 +1,21 @@
 //! `test`, `ci` and `bench`: which cargo commands they are, in which order, under which variables.
 //!
-//! Two profiles, so that nothing is compiled twice: the feature sets without libtorch in dev, the one with it in
-//! release, which `eval` uses too. All tests run in both; with `mlflow` alone only what there is in no other build.
+//! The whole suite runs once, in the build that `eval` uses. Dev, whose arithmetic is checked, has the unit tests and the
+//! registry's; without features everything is compiled by clippy, and run by `cargo test`.
 //! Packages are named one by one: `--workspace` would unify features across them and compile their common dependencies
 //! once more.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use xshell::{Shell, cmd};
 
 use crate::libtorch::{self, Libtorch};
-use crate::project::{FEATURES, cargo, repository};
+use crate::project::{FEATURES, TESTED, cargo, program, repository};
 use crate::{cache, crates_io, mlflow, python, workflows};
 
 /// The packages of the tests' Python, the oracle of the metric and image tests.
@@ -56,9 +57,9 @@ impl Steps {
                 Outcome::Failed
             }
         };
-        let time = start.elapsed();
-        eprintln!("== {name}: {} s", time.as_secs());
-        self.done.push((name, outcome, time));
+        let step = (name, outcome, start.elapsed());
+        eprint!("== {}", summary(&[step]));
+        self.done.push(step);
     }
 
     fn skip(&mut self, name: &'static str, why: &'static str) {
@@ -94,15 +95,24 @@ struct Environment {
 }
 
 impl Environment {
+    /// All at once: each waits for the network, and pip then works on one core.
     fn provide() -> Result<Environment> {
-        let root = cache::root()?;
-        Ok(Environment {
-            libtorch: libtorch::provide()?,
-            test_python: python::venv(&root, TEST_VENV, TEST_REQUIREMENTS)?,
-            mlflow_python: mlflow::python(&root)?,
-            mlflow2_python: mlflow::python_2(&root)?,
-            s3_python: mlflow::python_s3(&root)?,
-            cargo_insta: crates_io::program(&root, "cargo-insta", CARGO_INSTA, "cargo-insta")?,
+        let root = &cache::root()?;
+        std::thread::scope(|scope| {
+            let libtorch = scope.spawn(libtorch::provide);
+            let mlflow = scope.spawn(|| mlflow::python(root));
+            let mlflow2 = scope.spawn(|| mlflow::python_2(root));
+            let s3 = scope.spawn(|| mlflow::python_s3(root));
+            let test = scope.spawn(|| python::venv(root, TEST_VENV, TEST_REQUIREMENTS));
+            let insta = crates_io::program(root, "cargo-insta", CARGO_INSTA, "cargo-insta");
+            Ok(Environment {
+                libtorch: joined(libtorch)?,
+                test_python: joined(test)?,
+                mlflow_python: joined(mlflow)?,
+                mlflow2_python: joined(mlflow2)?,
+                s3_python: joined(s3)?,
+                cargo_insta: insta?,
+            })
         })
     }
 
@@ -116,6 +126,10 @@ impl Environment {
             ("DETGATE_CARGO_INSTA", &self.cargo_insta),
         ]
     }
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// `cargo xtask test`.
@@ -142,9 +156,10 @@ pub(crate) fn ci() -> Result<ExitCode> {
     deny_steps(&mut steps);
     workflow_step(&mut steps)?;
     test_steps(&mut steps, &environment);
-    steps.run("scale-test", |sh| cmd!(sh, "{cargo} xtask scale-test").run());
+    let tested = program("detgate".as_ref()).ok().map(|program| (TESTED, program));
+    steps.run("scale-test", |sh| cmd!(sh, "{cargo} xtask scale-test").envs(tested.clone()).run());
     if cfg!(target_os = "linux") {
-        steps.run("release", |sh| cmd!(sh, "{cargo} xtask release --try").run());
+        steps.run("release", |sh| cmd!(sh, "{cargo} xtask release --try").envs(tested).run());
     }
     Ok(steps.finish())
 }
@@ -208,9 +223,8 @@ fn test_steps(steps: &mut Steps, environment: &Environment) {
     let build_env = environment.libtorch.build_env();
     let loader_env = environment.libtorch.loader_env();
     steps.run("test: xtask", |sh| cmd!(sh, "{cargo} {test...} xtask").envs(programs).run());
-    steps.run("test: no features", |sh| cmd!(sh, "{cargo} {test...} detgate").envs(programs).run());
     steps.run("test: mlflow", |sh| {
-        let what = ["--features", "mlflow", "--lib", "--test", "registry"];
+        let what = ["--features", "mlflow", "--lib", "--bins", "--test", "registry"];
         cmd!(sh, "{cargo} {test...} detgate {what...}").envs(programs).run()
     });
     // Without the loader's variable (except on Windows, which has no rpath): this also tests the rpath.

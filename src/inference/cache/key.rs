@@ -14,7 +14,8 @@ pub const SOURCES: &str = env!("DETGATE_INFERENCE_SOURCES");
 /// Everything that changes what is found on an image, as named facts and as their digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    file: String,
+    /// The name of the model's file and its settings, for people.
+    shown: [(&'static str, String); 2],
     facts: BTreeMap<String, String>,
     bytes: KeyBytes,
 }
@@ -28,18 +29,22 @@ impl Key {
         facts.insert("processor".to_owned(), processor());
         // A map of texts always has a JSON form.
         let json = serde_json::to_string(&facts).unwrap_or_default();
-        Self { file: String::new(), facts, bytes: blake3::derive_key(CONTEXT, json.as_bytes()) }
+        Self {
+            shown: Default::default(),
+            facts,
+            bytes: blake3::derive_key(CONTEXT, json.as_bytes()),
+        }
     }
 
-    /// The same, with the name of the model's file for people; nothing depends on it.
-    pub fn called(self, file: &str) -> Self {
-        Self { file: file.to_owned(), ..self }
+    /// The same, with the name of the model's file and its settings for people; nothing depends on these.
+    pub fn called(self, file: &str, settings: &str) -> Self {
+        Self { shown: [("file", file.to_owned()), ("settings", settings.to_owned())], ..self }
     }
 
-    /// The facts, by name, with the `file`.
+    /// The facts, by name, with the `file` and the `settings`.
     pub(super) fn described(&self) -> BTreeMap<String, String> {
         let mut facts = self.facts.clone();
-        facts.insert("file".to_owned(), self.file.clone());
+        facts.extend(self.shown.iter().map(|(name, text)| ((*name).to_owned(), text.clone())));
         facts
     }
 

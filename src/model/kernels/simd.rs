@@ -10,10 +10,13 @@
 //!
 //! Deliberately absent: sums across lanes, whose order would depend on the width.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 /// Lanes of the widest vectors.
 pub(super) const MAX_LANES: usize = 16;
+
+/// What this process computes with.
+static BEST: OnceLock<Isa> = OnceLock::new();
 
 /// The instructions that the kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,11 +33,19 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The best that this processor has.
+    /// The best that this processor has and [`hold_to`](Self::hold_to) allows.
     pub fn detect() -> Self {
-        static BEST: LazyLock<Isa> =
-            LazyLock::new(|| Isa::available().last().copied().unwrap_or(Isa::Portable));
-        *BEST
+        *BEST.get_or_init(Self::of_processor)
+    }
+
+    fn of_processor() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+        {
+            let has_512 = std::arch::is_x86_feature_detected!("avx512f");
+            return if has_512 { Self::Avx512 } else { Self::Avx2 };
+        }
+        Self::Portable
     }
 
     /// [`Avx512Bf16`](Self::Avx512Bf16), if this processor has it.
@@ -55,27 +66,22 @@ impl Isa {
             .unwrap_or(self.min(Self::detect()))
     }
 
-    /// All that this processor has, that `ATEN_CPU_CAPABILITY` allows, and that compute in float32, the best last.
+    /// All that compute in float32, up to [`detect`](Self::detect), the best last.
     pub fn available() -> Vec<Self> {
-        let mut all = vec![Self::Portable];
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
-        {
-            all.push(Self::Avx2);
-            if std::arch::is_x86_feature_detected!("avx512f") {
-                all.push(Self::Avx512);
-            }
-        }
-        let allowed = Self::allowed(std::env::var("ATEN_CPU_CAPABILITY").ok().as_deref());
-        all.retain(|isa| *isa <= allowed);
-        all
+        let all = [Self::Portable, Self::Avx2, Self::Avx512];
+        all.into_iter().filter(|isa| *isa <= Self::detect()).collect()
     }
 
-    /// The best that libtorch's own variable lets it use, so that one variable holds both to the same.
-    fn allowed(capability: Option<&str>) -> Self {
+    /// Lets this process use nothing better, from its first computation on; after that it changes nothing.
+    pub fn hold_to(best: Self) {
+        let _ = BEST.set(best.min(Self::of_processor()));
+    }
+
+    /// What libtorch uses where `ATEN_CPU_CAPABILITY` says this.
+    pub fn of_capability(capability: &str) -> Self {
         match capability {
-            Some("default") => Self::Portable,
-            Some("avx2") => Self::Avx2,
+            "default" => Self::Portable,
+            "avx2" => Self::Avx2,
             _ => Self::Avx512,
         }
     }
@@ -495,8 +501,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variable_of_libtorch_holds_the_kernels_to_the_same_instructions() {
-        let allowed = [None, Some("avx512"), Some("avx2"), Some("default")].map(Isa::allowed);
-        assert_eq!(allowed, [Isa::Avx512, Isa::Avx512, Isa::Avx2, Isa::Portable]);
+    fn a_capability_of_libtorch_has_the_same_instructions_here() {
+        let best = ["avx512", "avx2", "default", "unheard of"].map(Isa::of_capability);
+        assert_eq!(best, [Isa::Avx512, Isa::Avx2, Isa::Portable, Isa::Avx512]);
     }
 }
