@@ -159,6 +159,14 @@ fn weights_that_are_not_as_their_checksum_says_are_refused() {
     assert_ne!(load(&path).unwrap().state_dict[name].to_f32()[0], tensor.to_f32()[0]);
     let error = load_copied(&path).unwrap_err().to_string();
     assert!(error.contains("best_x.pt is damaged: the record data/"), "{error}");
+
+    // The pickle, which begins with its protocol, says what the weights are.
+    let pickle = whole.windows(2).position(|window| window == b"\x80\x02").unwrap();
+    let mut damaged = whole.clone();
+    damaged[pickle + 20] ^= 1;
+    std::fs::write(&path, damaged).unwrap();
+    let error = load(&path).unwrap_err().to_string();
+    assert!(error.contains("best_x.pt is damaged: the record data.pkl"), "{error}");
 }
 
 #[test]

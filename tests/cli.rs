@@ -103,6 +103,32 @@ fn the_advice_to_bless_names_the_same_project_and_baseline() {
 }
 
 #[test]
+fn the_report_never_takes_the_place_of_what_is_read() {
+    let demo = Demo::small();
+    let truth = demo.truth().display().to_string();
+    for input in ["detgate.toml", "models/local_checkpoints/best_demo.pt", &truth] {
+        let before = std::fs::read(demo.path(input)).unwrap();
+        let text = demo.refusal(&["--report", input]);
+        assert!(text.contains("the report cannot be"), "{text}");
+        assert!(std::fs::read(demo.path(input)).unwrap() == before, "{input} was changed");
+    }
+}
+
+#[test]
+fn a_run_that_came_to_nothing_leaves_nothing_to_accept() {
+    let demo = Demo::small();
+    assert_eq!(demo.eval(&[]).code(), 4);
+    assert!(demo.path("baseline.snap.new").is_file());
+    let truth: Value = serde_json::from_slice(&std::fs::read(demo.truth()).unwrap()).unwrap();
+    let first = truth["images"][0]["file_name"].as_str().unwrap();
+    std::fs::write(demo.path("data/val2017").join(first), "no image").unwrap();
+    assert_eq!(demo.eval(&[]).code(), 2);
+    let blessed = demo.run(&["bless"]);
+    assert_eq!(blessed.code(), 2);
+    assert!(blessed.stderr().contains("nothing to accept"), "{}", blessed.stderr());
+}
+
+#[test]
 fn a_folder_of_images_that_is_not_there_is_named() {
     let text = Demo::small().refusal(&["--images", "typo"]);
     assert!(text.contains("there is no folder of images") && text.contains("typo"), "{text}");

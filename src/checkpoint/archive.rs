@@ -11,6 +11,8 @@ use super::tensor::Bytes;
 
 /// What a legacy file begins with: the pickle protocol 2 opcode.
 const PICKLE: &[u8] = b"\x80";
+/// The record that says what the others are.
+const STRUCTURE: &str = "data.pkl";
 const LFS: &[u8] = b"version https://git-lfs";
 
 /// A mapped checkpoint file and its records, whose names have lost the archive's own.
@@ -53,13 +55,13 @@ impl Archive {
             records.insert(name, Record { range, crc32: entry.crc32() });
         }
         let archive = Self { records: without_root(records)?, map };
-        match archive.record("byteorder") {
-            Some(bytes) if bytes.get() != b"little" => {
-                Err("was saved on a big-endian machine; save it again on a little-endian one"
-                    .to_owned())
-            }
-            _ => Ok(archive),
+        if archive.record("byteorder").is_some_and(|bytes| bytes.get() != b"little") {
+            return Err("was saved on a big-endian machine; save it again on a little-endian one"
+                .to_owned());
         }
+        // What is read from it next would be misunderstood.
+        archive.verify_record(STRUCTURE)?;
+        Ok(archive)
     }
 
     /// The bytes of a record such as `data.pkl` or `data/0`.
@@ -70,15 +72,19 @@ impl Archive {
 
     /// Compares every record with its checksum, for which the whole file is read.
     pub(super) fn verify(&self) -> Result<(), String> {
+        self.records.keys().try_for_each(|name| self.verify_record(name))
+    }
+
+    fn verify_record(&self, name: &str) -> Result<(), String> {
         let is_damaged = |record: &Record| {
             record.crc32 != 0 && crc32fast::hash(&self.map[record.range.clone()]) != record.crc32
         };
-        match self.records.iter().find(|(_, record)| is_damaged(record)) {
-            Some((name, _)) => Err(format!(
+        match self.records.get(name).is_some_and(is_damaged) {
+            true => Err(format!(
                 "is damaged: the record {} is not what its checksum says; copy it again",
                 name.escape_debug()
             )),
-            None => Ok(()),
+            false => Ok(()),
         }
     }
 }

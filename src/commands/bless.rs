@@ -5,7 +5,9 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use detgate::config::{BlessConfig, BlessFlags, Environment, ProjectFlags, SnapshotUpdate};
+use detgate::config::{
+    BaselineSource, BlessConfig, BlessFlags, Config, Environment, ProjectFlags, SnapshotUpdate,
+};
 use detgate::gate::stored::{self, Stored};
 use detgate::gate::{Snapshot, Verdict};
 use detgate::shown;
@@ -30,7 +32,7 @@ impl Review<'_> {
         baseline: Option<&Snapshot>,
         numeric_noise: f64,
     ) -> anyhow::Result<()> {
-        if environment.ci || environment.snapshot_update == SnapshotUpdate::No {
+        if !may_leave_one(environment) {
             return Ok(());
         }
         if self.is_same(path, baseline, numeric_noise)? {
@@ -134,6 +136,20 @@ fn refuse(candidate: &Snapshot) -> u8 {
         .iter()
         .for_each(|objection| eprintln!("  {}", shown::line(objection)));
     exit_code(candidate.recorded.verdict.unwrap_or(Verdict::Incomparable))
+}
+
+/// Whether runs leave candidates.
+fn may_leave_one(environment: &Environment) -> bool {
+    !environment.ci && environment.snapshot_update != SnapshotUpdate::No
+}
+
+/// Takes back the candidate of an earlier run, now that another run begins: `bless` accepts the last one, and no other
+/// where that is interrupted.
+pub(crate) fn withdraw(config: &Config, environment: &Environment) -> anyhow::Result<()> {
+    match &config.gate.baseline {
+        BaselineSource::File(path) if may_leave_one(environment) => remove_pending(path),
+        _ => Ok(()),
+    }
 }
 
 fn remove_pending(baseline: &Path) -> anyhow::Result<()> {

@@ -136,6 +136,17 @@ pub enum ConfigError {
     /// Nobody says which share of the images this is.
     #[error("--shard auto: {0}")]
     Shard(String),
+    /// The report would take the place of something else.
+    #[error(
+        "the report cannot be {}: {why}; pass --report FILE, or correct `path` of [report] in detgate.toml",
+        path.display()
+    )]
+    Report {
+        /// Where it would be written.
+        path: PathBuf,
+        /// Why not there.
+        why: &'static str,
+    },
     /// `--promote` cannot do what it is asked for.
     #[error("--promote: {0}")]
     Promotion(String),
@@ -390,10 +401,25 @@ impl Config {
         self.root.join(project::LABEL_MAP)
     }
 
+    /// A slip must not cost a checkpoint or the ground truth.
+    fn check_report(&self) -> Result<(), ConfigError> {
+        let refused = |why| ConfigError::Report { path: self.report.clone(), why };
+        if self.report.extension().is_none_or(|extension| extension != "json") {
+            return Err(refused("its name must end in .json"));
+        }
+        let detections = self.detections.as_ref().map(|detections| &detections.path);
+        let inputs = [&self.ground_truth, &self.project_config(), &self.label_map_file()];
+        match inputs.into_iter().chain(detections).any(|input| *input == self.report) {
+            true => Err(refused("that is read, not written")),
+            false => Ok(()),
+        }
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         if let Some(registry) = &self.registry {
             registry::check_aliases(registry, &self.gate.baseline)?;
         }
+        self.check_report()?;
         unit("score_thr", self.score_thr)?;
         unit("iou_thr", self.iou_thr)?;
         let Preprocessing { min_size, max_size, norm_eps } = self.preprocessing;

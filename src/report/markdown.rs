@@ -8,7 +8,7 @@ use super::words::{self, allowed, interval_text, moved, value};
 use super::{Report, sources};
 use crate::gate::{Comparison, Finding, Verdict};
 use crate::metrics::losses::FlipKind;
-use crate::shown::{self, count};
+use crate::shown::{self, count, counted};
 
 /// GitHub cuts comments at 65,536 characters; some room is for what others put around ours.
 const MOST_BYTES: usize = 60_000;
@@ -109,8 +109,11 @@ fn worst_images(report: &Report) -> String {
     for image in why.worst.iter().take(IMAGES) {
         let errors = image.loss.errors_change();
         let missed = image.loss.flips.iter().filter(|flip| flip.kind == FlipKind::Missed).count();
-        let missed =
-            if missed > 0 { format!(", {} missed", count(missed, "box")) } else { String::new() };
+        let missed = if missed > 0 {
+            format!(", {} missed", counted(missed, "box", "boxes"))
+        } else {
+            String::new()
+        };
         text += &format!(
             "- {}: {}{missed}\n",
             code(&image.file_name),
