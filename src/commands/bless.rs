@@ -143,11 +143,13 @@ fn may_leave_one(environment: &Environment) -> bool {
     !environment.ci && environment.snapshot_update != SnapshotUpdate::No
 }
 
-/// Takes back the candidate of an earlier run, now that another run begins: `bless` accepts the last one, and no other
-/// where that is interrupted.
+/// Takes back the candidate of an earlier run, now that another one's model is about to run: `bless` accepts the last run,
+/// and no other where that is interrupted. A share is not judged, and takes back nothing.
 pub(crate) fn withdraw(config: &Config, environment: &Environment) -> anyhow::Result<()> {
     match &config.gate.baseline {
-        BaselineSource::File(path) if may_leave_one(environment) => remove_pending(path),
+        BaselineSource::File(path) if config.shard.is_none() && may_leave_one(environment) => {
+            remove_pending(path)
+        }
         _ => Ok(()),
     }
 }

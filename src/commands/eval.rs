@@ -38,9 +38,6 @@ pub(crate) fn run(flags: &EvalFlags, cwd: &Path, environment: &Environment) -> a
         return shard::run(shard, &config, dataset, environment, flags.quiet);
     }
     let kept = require(&config, target.as_ref(), environment)?;
-    if target.is_none() {
-        bless::withdraw(&config, environment)?;
-    }
     let found = predictions::obtain(&config, &dataset, environment, flags.quiet)?;
     if found.results.iter().any(Option::is_none) {
         return partial::finish(&config, &dataset, &found.results, &found.provenance);

@@ -13,7 +13,7 @@ use detgate::inference::cache::{Cache, FileIndex, Key, Stamp, digest};
 use detgate::inference::{self, ImageResult, resume};
 use detgate::report::Progress;
 
-use super::{eval, interrupt, origin};
+use super::{bless, eval, interrupt, origin};
 use crate::note;
 
 /// Results in the order of the images, and where they come from.
@@ -77,6 +77,7 @@ fn from_model(
             "{} was changed while it was read; evaluate it again when it is complete",
             model_file.display()
         );
+        bless::withdraw(config, environment)?;
         Ok(detector)
     };
     let elapsed = vec![None; dataset.images.len()];
