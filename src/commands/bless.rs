@@ -116,7 +116,7 @@ pub(crate) fn run(flags: &BlessFlags, cwd: &Path, environment: &Environment) -> 
     candidate.write(&config.baseline)?;
     remove_pending(&config.baseline)?;
     stored::tidy(&config.baseline)?;
-    // The hour, because it need not be that of the last run: one that was interrupted leaves no candidate.
+    // The hour, because it need not be that of the last run: one that was refused leaves no candidate.
     let evaluated = candidate.recorded.date.as_deref().unwrap_or("at an unknown hour");
     say(&format!(
         "accepted {}, evaluated {}, as the baseline {}\n",
@@ -145,12 +145,13 @@ fn may_leave_one(environment: &Environment) -> bool {
 
 /// Takes back the candidate of an earlier run, now that another one's model is about to run: `bless` accepts the last run,
 /// and no other where that is interrupted. A share is not judged, and takes back nothing.
-pub(crate) fn withdraw(config: &Config, environment: &Environment) -> anyhow::Result<()> {
-    match &config.gate.baseline {
-        BaselineSource::File(path) if config.shard.is_none() && may_leave_one(environment) => {
-            remove_pending(path)
-        }
-        _ => Ok(()),
+pub(crate) fn withdraw(config: &Config, environment: &Environment) {
+    if let BaselineSource::File(path) = &config.gate.baseline
+        && config.shard.is_none()
+        && may_leave_one(environment)
+    {
+        // A project that cannot be written to is evaluated all the same.
+        remove_pending(path).unwrap_or_else(|error| eprintln!("warning: {error:#}"));
     }
 }
 

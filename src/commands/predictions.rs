@@ -77,7 +77,7 @@ fn from_model(
             "{} was changed while it was read; evaluate it again when it is complete",
             model_file.display()
         );
-        bless::withdraw(config, environment)?;
+        bless::withdraw(config, environment);
         Ok(detector)
     };
     let elapsed = vec![None; dataset.images.len()];
